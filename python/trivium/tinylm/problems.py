@@ -25,7 +25,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["LEVELS", "Problem", "check", "extract_answer", "generate", "is_heldout", "stream"]
+__all__ = [
+    "LEVELS",
+    "Problem",
+    "check",
+    "drill",
+    "extract_answer",
+    "generate",
+    "is_heldout",
+    "stream",
+]
 
 LEVELS: tuple[int, ...] = (1, 2, 3, 4)
 _HELDOUT_CLASSES = 10
@@ -150,7 +159,7 @@ def _share(rng: random.Random, r: _Range, who: str, item: str, value: int) -> _S
     sentence = rng.choice(
         (
             f"{who} splits the {item} into {b} equal piles and keeps one pile.",
-            f"{who} shares the {item} equally among {b} friends and follows one friend.",
+            f"{who} sorts the {item} into {b} equal heaps and sells all but one heap.",
         )
     )
     return sentence, "/", b
@@ -271,6 +280,36 @@ def stream(seed: int, split: str = "train", level: int | None = None) -> Iterato
         problem = _draw(rng, drawn)
         if problem is not None and is_heldout(problem.question) == wanted:
             yield problem
+
+
+def drill(rng: random.Random, num: int = 8) -> str:
+    """Draw a line of bare equations in the ranges of the problems.
+
+    Parameters
+    ----------
+    rng : random.Random
+        Source of randomness.
+    num : int
+        Number of equations.
+
+    Returns
+    -------
+    str
+        The equations, ending in a line feed.
+    """
+    equations = []
+    while len(equations) < num:
+        r = _RANGES[rng.choice(LEVELS)]
+        op = rng.choice("+-+-*/")
+        b = rng.randint(*r.factors) if op in "*/" else rng.randint(r.low, r.high)
+        a = rng.randint(r.low, r.limit // b if op == "*" else r.limit // (1 + (op == "+")))
+        if op == "*" and rng.random() < 0.5:
+            a, b = b, a
+        if op == "/":
+            a -= a % b
+        if a > b or op in "+*":
+            equations.append(f"{a} {op} {b} = {_apply(a, op, b)}.")
+    return " ".join(equations) + "\n"
 
 
 def generate(

@@ -1,0 +1,434 @@
+"""Rebuild the shipped checkpoints: ``python -m trivium.tinylm.train``.
+
+The target is trained on the mixture of `trivium.tinylm.material`; the draft is trained on the same
+streams, first on the text and then also on the target's distribution. Hidden matrices are updated
+by Muon, embeddings and norms by AdamW; the rate falls linearly to zero over the second half. The
+number of tokens fixes the schedule; when a machine is too slow for the budget in minutes, the rest
+of the schedule is compressed into the time that is left, so the rate always reaches zero.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from trivium.tinylm import material
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["Run", "build_model", "main", "save_checkpoint", "train_model"]
+
+log = logging.getLogger("trivium.tinylm")
+
+SHAPES: dict[str, dict[str, int]] = {
+    "target": {
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+    },
+    "draft": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+}
+_CONTEXT = 512
+
+
+@dataclass(frozen=True)
+class Run:
+    """Settings of one training run.
+
+    Attributes
+    ----------
+    which : {"target", "draft"}
+        Model to train.
+    num_tokens : int
+        Tokens of the whole schedule.
+    minutes : float
+        Wall-clock budget; the schedule is compressed when it would be exceeded.
+    rows, row_len : int
+        Batch shape.
+    seed : int
+        Seed of weights, material and order.
+    muon_rate, adam_rate : float
+        Peak rates of hidden matrices and of embeddings and norms.
+    distil_from : float
+        Share of the schedule after which the draft also learns the target's distribution.
+    save_minutes : float
+        Time between intermediate checkpoints.
+    compile : bool
+        Whether the step is compiled by torch.
+    """
+
+    which: str
+    num_tokens: int
+    minutes: float
+    rows: int = 8
+    row_len: int = _CONTEXT
+    seed: int = 0
+    muon_rate: float = 0.02
+    adam_rate: float = 4e-3
+    distil_from: float = 1.0
+    save_minutes: float = 4.0
+    compile: bool = True
+
+
+def build_model(which: str, seed: int) -> LlamaForCausalLM:
+    """Create an untrained model of the shipped shape.
+
+    Parameters
+    ----------
+    which : {"target", "draft"}
+        Key of the shape.
+    seed : int
+        Seed of the weights.
+
+    Returns
+    -------
+    transformers.LlamaForCausalLM
+        Model in float32 with tied embeddings.
+    """
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=material.VOCAB_SIZE,
+        max_position_embeddings=_CONTEXT,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-5,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=2,
+        **SHAPES[which],
+    )
+    return LlamaForCausalLM(config)
+
+
+def save_checkpoint(
+    model: LlamaForCausalLM, tokenizer: Any, folder: Path, facts: dict[str, Any]
+) -> None:
+    """Write a checkpoint folder, each file replaced in one step.
+
+    Parameters
+    ----------
+    model : transformers.LlamaForCausalLM
+        Model whose weights are stored as float16.
+    tokenizer : transformers.PreTrainedTokenizerFast
+        Tokenizer stored beside it.
+    folder : Path
+        Destination.
+    facts : dict
+        Content of ``train_log.json``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = LlamaConfig(**{**model.config.to_dict(), "dtype": "float16"})
+    half = LlamaForCausalLM(config).half()
+    half.load_state_dict({k: v.detach().cpu().half() for k, v in model.state_dict().items()})
+    half.generation_config = GenerationConfig(
+        bos_token_id=0, eos_token_id=[0, 1], pad_token_id=2, max_length=_CONTEXT
+    )
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        half.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        text = json.dumps(facts, indent=1) + "\n"
+        (Path(scratch) / "train_log.json").write_text(text, encoding="utf-8")
+        for file in sorted(Path(scratch).iterdir()):
+            file.replace(folder / file.name)
+
+
+class _Batches:
+    """Rows of the mixture: each stream is cut into rows and reshuffled in every epoch."""
+
+    def __init__(self, streams: dict[str, NDArray[np.int16]], run: Run) -> None:
+        self._streams = streams
+        self._run = run
+        self._rng = np.random.default_rng(run.seed)
+        self._queues: dict[str, list[int]] = {kind: [] for kind in streams}
+
+    def _start(self, kind: str) -> int:
+        queue = self._queues[kind]
+        if not queue:
+            shift = int(self._rng.integers(self._run.row_len))
+            last = len(self._streams[kind]) - self._run.row_len
+            starts = np.arange(shift % max(last, 1), last, self._run.row_len)
+            queue.extend(self._rng.permutation(starts).tolist())
+        return queue.pop()
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        kinds = list(self._streams)
+        shares = np.array([material.MIXTURE[kind] for kind in kinds])
+        while True:
+            chosen = self._rng.choice(kinds, size=self._run.rows, p=shares)
+            rows = []
+            for kind in chosen:
+                at = self._start(str(kind))
+                rows.append(self._streams[str(kind)][at : at + self._run.row_len])
+            yield torch.from_numpy(np.stack(rows).astype(np.int64))
+
+
+def _loss(
+    model: LlamaForCausalLM, ids: torch.Tensor, teacher: torch.Tensor | None = None
+) -> torch.Tensor:
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    flat = logits.reshape(-1, logits.shape[-1])
+    loss = functional.cross_entropy(flat, ids[:, 1:].reshape(-1))
+    if teacher is None:
+        return loss
+    soft = functional.cross_entropy(flat, teacher.reshape(-1, teacher.shape[-1]))
+    return 0.1 * loss + 0.9 * soft
+
+
+@torch.no_grad()
+def heldout_losses(
+    model: LlamaForCausalLM, streams: dict[str, NDArray[np.int16]], row_len: int = _CONTEXT
+) -> dict[str, float]:
+    """Mean loss in nats per token on held-out rows of each kind.
+
+    Parameters
+    ----------
+    model : transformers.LlamaForCausalLM
+        Model to judge.
+    streams : dict of str to int16 array, shape (tokens,)
+        Held-out tokens of each kind.
+    row_len : int
+        Row length.
+
+    Returns
+    -------
+    dict of str to float
+        Loss of each kind.
+    """
+    losses = {}
+    for kind, stream in streams.items():
+        num_rows = max(1, len(stream) // row_len)
+        rows = torch.from_numpy(stream[: num_rows * row_len].astype(np.int64)).view(num_rows, -1)
+        parts = [float(_loss(model, part.to(model.device))) for part in rows.split(1)]
+        losses[kind] = round(sum(parts) / len(parts), 4)
+    return losses
+
+
+def _optimizers(model: LlamaForCausalLM, run: Run) -> list[torch.optim.Optimizer]:
+    hidden, other = [], []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+        (hidden if is_matrix else other).append(parameter)
+    return [
+        torch.optim.Muon(hidden, lr=run.muon_rate, weight_decay=0.02, momentum=0.95),
+        torch.optim.AdamW(
+            other, lr=run.adam_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        ),
+    ]
+
+
+def _rate(progress: float) -> float:
+    """Schedule: short rise, plateau to the middle, linear fall to zero."""
+    return min(1.0, progress / 0.01 + 0.02, (1.0 - progress) / 0.6 + 1e-3)
+
+
+def train_model(
+    run: Run,
+    streams: dict[str, NDArray[np.int16]],
+    heldout: dict[str, NDArray[np.int16]],
+    save: Callable[[LlamaForCausalLM, dict[str, Any]], None],
+    device: str,
+    teacher: LlamaForCausalLM | None = None,
+) -> tuple[LlamaForCausalLM, dict[str, Any]]:
+    """Train one model.
+
+    Parameters
+    ----------
+    run : Run
+        Settings.
+    streams, heldout : dict of str to int16 array, shape (tokens,)
+        Tokens of each kind on both sides of the split.
+    save : callable
+        Receives the model and the facts so far at each checkpoint.
+    device : str
+        Torch device.
+    teacher : transformers.LlamaForCausalLM, optional
+        Model whose distribution is learned after `Run.distil_from` of the schedule.
+
+    Returns
+    -------
+    model : transformers.LlamaForCausalLM
+        Trained model in float32.
+    facts : dict
+        Tokens, minutes, losses and the curve.
+    """
+    model = build_model(run.which, run.seed).to(device)
+    loss_fn = torch.compile(_loss, dynamic=False) if run.compile else _loss
+    optimizers = _optimizers(model, run)
+    peaks = [group["lr"] for opt in optimizers for group in opt.param_groups]
+    started = time.monotonic()
+    seen, last_save, last_log, mean = 0, started, started, 0.0
+    curve: list[dict[str, Any]] = []
+
+    def facts() -> dict[str, Any]:
+        return {
+            "settings": asdict(run),
+            "tokens_trained": seen,
+            "minutes": round((time.monotonic() - started) / 60, 2),
+            "curve": curve,
+        }
+
+    for batch in _Batches(streams, run):
+        now = time.monotonic()
+        progress = max(seen / run.num_tokens, (now - started) / (60 * run.minutes))
+        if progress >= 1.0:
+            break
+        groups = [group for opt in optimizers for group in opt.param_groups]
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * _rate(progress)
+        ids = batch.to(device)
+        with torch.autocast(device, torch.bfloat16):
+            if teacher is not None and progress >= run.distil_from:
+                with torch.no_grad():
+                    soft = teacher(input_ids=ids, use_cache=False).logits[:, :-1].softmax(-1)
+                loss = loss_fn(model, ids, soft.float())
+            else:
+                loss = loss_fn(model, ids)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt in optimizers:
+            opt.step()
+            opt.zero_grad()
+        seen += ids.numel()
+        value = float(loss.detach())
+        mean = value if not mean else 0.95 * mean + 0.05 * value
+        if now - last_log > 15:
+            last_log = now
+            speed = seen / (now - started)
+            log.info("%s %5.1f %% loss %.3f, %.0f tokens/s", run.which, 100 * progress, mean, speed)
+        if now - last_save > 60 * run.save_minutes:
+            last_save = now
+            point = {"tokens": seen, "losses": heldout_losses(model, heldout)}
+            curve.append(point)
+            log.info("%s %s", run.which, point)
+            save(model, facts())
+    curve.append({"tokens": seen, "losses": heldout_losses(model, heldout)})
+    log.info("%s %s", run.which, curve[-1])
+    save(model, facts())
+    return model, facts()
+
+
+def _hardware(device: str) -> dict[str, Any]:
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    elif info.exists():
+        lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        name = lines[0].split(":", 1)[1].strip() if lines else name
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trivium.tinylm.train", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="output folder")
+    parser.add_argument("--minutes", type=float, default=55.0, help="budget of the target")
+    parser.add_argument("--draft-minutes", type=float, default=8.0, help="budget of the draft")
+    parser.add_argument("--tokens", type=int, default=24_000_000, help="tokens of the target")
+    parser.add_argument("--draft-tokens", type=int, default=8_000_000, help="tokens of the draft")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--only", choices=("both", "target", "draft"), default="both")
+    parser.add_argument("--no-compile", action="store_true", help="do not compile the step")
+    parser.add_argument("--smoke", action="store_true", help="a few steps, for tests")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the training command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; those of the process when absent.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    torch.set_num_threads(args.threads)
+    device = args.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokens = {"target": args.tokens, "draft": args.draft_tokens}
+    minutes = {"target": args.minutes, "draft": args.draft_minutes}
+    common: dict[str, Any] = {"seed": args.seed, "compile": not args.no_compile}
+    heldout_tokens, num_documents = 16_384, 6000
+    if args.smoke:
+        tokens = {"target": 1024, "draft": 1024}
+        common |= {"rows": 4, "row_len": 64, "compile": False}
+        heldout_tokens, num_documents = 512, 40
+
+    if args.only == "draft":
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(args.out / "target")
+    else:
+        tokenizer = material.build_tokenizer(args.seed, num_documents=num_documents)
+    largest = max(tokens.values())
+    streams = {
+        kind: material.encode(tokenizer, kind, args.seed, int(largest * share * 1.1) + 4096)
+        for kind, share in material.MIXTURE.items()
+    }
+    heldout = {
+        kind: material.encode(tokenizer, kind, args.seed, heldout_tokens, heldout=True)
+        for kind in material.MIXTURE
+    }
+    base = {
+        "hardware": _hardware(device),
+        "material_tokens": {kind: len(stream) for kind, stream in streams.items()},
+        "mixture": material.MIXTURE,
+    }
+    log.info("material %s", base["material_tokens"])
+
+    def save(which: str) -> Callable[[LlamaForCausalLM, dict[str, Any]], None]:
+        def write(model: LlamaForCausalLM, facts: dict[str, Any]) -> None:
+            save_checkpoint(model, tokenizer, args.out / which, {**base, **facts})
+
+        return write
+
+    if args.only != "draft":
+        run = Run("target", tokens["target"], minutes["target"], **common)
+        train_model(run, streams, heldout, save("target"), device)
+    if args.only != "target":
+        teacher = LlamaForCausalLM.from_pretrained(args.out / "target", dtype=torch.float32)
+        teacher = teacher.to(device).eval()
+        run = Run("draft", tokens["draft"], minutes["draft"], distil_from=0.4, **common)
+        train_model(run, streams, heldout, save("draft"), device, teacher)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
