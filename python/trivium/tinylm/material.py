@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import random
 import sysconfig
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trivium.tinylm import problems, records
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerFast
 
 __all__ = [
     "END",
@@ -83,9 +85,7 @@ _EXCLUDED_DIRS = frozenset(
 _MAX_FILE_BYTES = 250_000
 
 # One token per digit; a word takes the blank in front of it; runs of blanks stay whole.
-_PATTERN = (
-    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def code_files(*, heldout: bool = False) -> list[Path]:
@@ -153,7 +153,7 @@ def documents(kind: str, seed: int, *, heldout: bool = False) -> Iterator[str]:
         raise ValueError(msg)
 
 
-def build_tokenizer(seed: int, *, num_documents: int = 6000) -> Any:
+def build_tokenizer(seed: int, *, num_documents: int = 6000) -> PreTrainedTokenizerFast:
     """Train the byte-level BPE tokenizer.
 
     Parameters
@@ -204,8 +204,13 @@ def build_tokenizer(seed: int, *, num_documents: int = 6000) -> Any:
 
 
 def encode(
-    tokenizer: Any, kind: str, seed: int, num_tokens: int, *, heldout: bool = False
-) -> NDArray[np.int64]:
+    tokenizer: PreTrainedTokenizerFast,
+    kind: str,
+    seed: int,
+    num_tokens: int,
+    *,
+    heldout: bool = False,
+) -> NDArray[np.int16]:
     """Encode documents of one kind until there are enough tokens.
 
     Parameters

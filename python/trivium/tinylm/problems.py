@@ -22,8 +22,11 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "LEVELS",
@@ -39,17 +42,22 @@ __all__ = [
 LEVELS: tuple[int, ...] = (1, 2, 3, 4)
 _HELDOUT_CLASSES = 10
 
-_NAMES = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_NAMES = _words(
     "Ada Alan Amir Anna Ben Bo Carla Chen Dana David Elena Emma Eva Felix Grace Hana Hugo Ida Ivan "
     "Jack Jane Karim Kate Leo Lina Lucy Marco Maria Max Mia Nina Noah Nora Olga Omar Otto Paul "
     "Petra Priya Rosa Ruth Sam Sara Tara Theo Tom Uma Vera Yuki Zoe"
-).split()
-_ITEMS = (
+)
+_ITEMS = _words(
     "apples books buttons candles cards coins cookies cups eggs flowers keys lemons letters maps "
     "marbles nails oranges pears pencils pens plates plums ribbons rocks seeds shells stamps "
     "stickers stones tickets tiles toys"
-).split()
-_BOXES = ("bags", "baskets", "boxes", "crates", "drawers", "jars", "packs", "rows", "shelves", "trays")
+)
+_BOXES = _words("bags baskets boxes crates drawers jars packs rows shelves trays")
 
 
 @dataclass(frozen=True)
@@ -312,9 +320,7 @@ def drill(rng: random.Random, num: int = 8) -> str:
     return " ".join(equations) + "\n"
 
 
-def generate(
-    seed: int, num: int, split: str = "train", level: int | None = None
-) -> list[Problem]:
+def generate(seed: int, num: int, split: str = "train", level: int | None = None) -> list[Problem]:
     """Draw distinct problems.
 
     Parameters

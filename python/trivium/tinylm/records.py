@@ -14,20 +14,27 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["KINDS", "SCHEMAS", "document", "pair", "stream"]
 
-_FIRST = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_FIRST = _words(
     "Ada Alan Amir Anna Ben Carla Chen Dana David Elena Emma Felix Grace Hana Hugo Ida Ivan Jane "
     "Karim Kate Lina Lucy Marco Maria Max Nina Noah Olga Omar Paul Petra Priya Rosa Ruth Sam Tara "
     "Theo Uma Vera Yuki"
-).split()
-_LAST = (
+)
+_LAST = _words(
     "Adler Berg Costa Dahl Evans Fischer Garcia Hansen Ito Jansen Kim Lopez Meyer Novak Okafor "
     "Patel Quinn Rossi Silva Tanaka Ueda Vogel Weber Young Zhang"
-).split()
+)
 _CITIES = (
     ("Oslo", "Norway"),
     ("Lima", "Peru"),
@@ -42,18 +49,20 @@ _CITIES = (
     ("Lagos", "Nigeria"),
     ("Prague", "Czechia"),
 )
-_GOODS = "lamp chair table mouse cable phone clock bottle jacket helmet mirror kettle".split()
+_GOODS = _words("lamp chair table mouse cable phone clock bottle jacket helmet mirror kettle")
 _UNITS = {"temperature": "C", "humidity": "%", "pressure": "hPa", "speed": "m/s"}
-_ROOMS = "kitchen office garage cellar attic lab roof hall".split()
+_ROOMS = _words("kitchen office garage cellar attic lab roof hall")
 _GENRES = ("novel", "poetry", "history", "science", "travel")
 _STATES = ("open", "paid", "shipped", "returned")
 _LEVELS = ("debug", "info", "warning", "error")
-_WORDS = "silent golden broken little distant winter river garden stone letter island mirror".split()
+_WORDS = _words(
+    "silent golden broken little distant winter river garden stone letter island mirror"
+)
 
 _Record = dict[str, Any]
 
 
-def _string(**extra: Any) -> _Record:
+def _string(**extra: object) -> _Record:
     return {"type": "string", **extra}
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerFast
 
 __all__ = ["Run", "build_model", "main", "save_checkpoint", "train_model"]
 
@@ -125,7 +126,7 @@ def build_model(which: str, seed: int) -> LlamaForCausalLM:
 
 
 def save_checkpoint(
-    model: LlamaForCausalLM, tokenizer: Any, folder: Path, facts: dict[str, Any]
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, facts: dict[str, Any]
 ) -> None:
     """Write a checkpoint folder, each file replaced in one step.
 
@@ -234,9 +235,7 @@ def _optimizers(model: LlamaForCausalLM, run: Run) -> list[torch.optim.Optimizer
         (hidden if is_matrix else other).append(parameter)
     return [
         torch.optim.Muon(hidden, lr=run.muon_rate, weight_decay=0.02, momentum=0.95),
-        torch.optim.AdamW(
-            other, lr=run.adam_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
-        ),
+        torch.optim.AdamW(other, lr=run.adam_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
 
