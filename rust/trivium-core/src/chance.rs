@@ -1,0 +1,123 @@
+//! The only source of randomness that a decision procedure may use.
+//!
+//! Giving algorithms primitives instead of uniforms lets the oracle walk every outcome of a
+//! verifier exactly (`trivium-oracle::enumerate`), while [`Keyed`] answers from counter-based noise.
+
+use crate::draw::{Draw, ScaledRow};
+use crate::ids::TokenId;
+use crate::rng::{Address, Purpose};
+
+/// Random primitives at an absolute token index.
+pub trait Chance {
+    /// True with probability `min(1, num / den)`. `den` must be positive; `num = 0` is never true.
+    fn bernoulli(&mut self, index: u32, purpose: Purpose, num: f64, den: f64) -> bool;
+
+    /// An index with probability proportional to its weight (finite, not negative, sum positive).
+    fn categorical(&mut self, index: u32, purpose: Purpose, weights: &[f64]) -> usize;
+
+    /// The race noise of a position.
+    fn row(&mut self, index: u32) -> Address;
+
+    /// The target token of a row by the request's draw.
+    ///
+    /// The default reduces `cdf` to [`categorical`](Self::categorical) over the probabilities.
+    fn target(&mut self, index: u32, draw: Draw, row: &mut ScaledRow) -> TokenId {
+        if row.is_greedy() {
+            return row.argmax();
+        }
+        match draw {
+            Draw::Cdf => {
+                let p = row.probabilities();
+                self.categorical(index, Purpose::Cdf, &p) as TokenId
+            }
+            Draw::Race => row.draw_race(self.row(index)),
+        }
+    }
+}
+
+/// [`Chance`] from counter-based noise: seed and branch of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Keyed {
+    seed: u64,
+    branch: u32,
+    /// Position and purpose of the last scalar, and how many were drawn there.
+    last: (u32, Option<Purpose>, u32),
+}
+
+impl Keyed {
+    /// The noise of one request.
+    pub fn new(seed: u64, branch: u32) -> Self {
+        Self { seed, branch, last: (0, None, 0) }
+    }
+
+    /// The next scalar of a purpose at a position; several tests at one position count up.
+    fn uniform(&mut self, index: u32, purpose: Purpose) -> f64 {
+        let draw = match self.last {
+            (i, Some(p), n) if i == index && p == purpose => n,
+            _ => 0,
+        };
+        self.last = (index, Some(purpose), draw + 1);
+        Address::new(self.seed, index, self.branch).uniform(purpose, draw)
+    }
+}
+
+impl Chance for Keyed {
+    fn bernoulli(&mut self, index: u32, purpose: Purpose, num: f64, den: f64) -> bool {
+        // Strict: u = 0 must not accept num = 0.
+        self.uniform(index, purpose) * den < num
+    }
+
+    fn categorical(&mut self, index: u32, purpose: Purpose, weights: &[f64]) -> usize {
+        let target = self.uniform(index, purpose) * weights.iter().sum::<f64>();
+        let mut cumulative = 0.0;
+        let mut last = 0;
+        for (i, &w) in weights.iter().enumerate() {
+            if w > 0.0 {
+                cumulative += w;
+                last = i;
+                if cumulative > target {
+                    break;
+                }
+            }
+        }
+        last
+    }
+
+    fn row(&mut self, index: u32) -> Address {
+        Address::new(self.seed, index, self.branch)
+    }
+
+    fn target(&mut self, index: u32, draw: Draw, row: &mut ScaledRow) -> TokenId {
+        row.draw(draw, Address::new(self.seed, index, self.branch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_of_one_position_count_up() {
+        let mut a = Keyed::new(42, 3);
+        let address = Address::new(42, 7, 3);
+        for draw in 0..6 {
+            let u = address.uniform(Purpose::Accept, draw);
+            assert!(a.bernoulli(7, Purpose::Accept, u + 1e-12, 1.0));
+        }
+        let mut a = Keyed::new(42, 3);
+        for draw in 0..6 {
+            let u = address.uniform(Purpose::Accept, draw);
+            assert!(!a.bernoulli(7, Purpose::Accept, u, 1.0));
+        }
+    }
+
+    #[test]
+    fn impossible_outcomes_never_happen() {
+        let mut c = Keyed::new(0, 0);
+        for i in 0..2000 {
+            assert!(!c.bernoulli(i, Purpose::Accept, 0.0, 1.0));
+            assert!(c.bernoulli(i, Purpose::Accept, 1.0, 1.0));
+            assert_eq!(c.categorical(i, Purpose::Residual, &[0.0, 2.0, 0.0]), 1);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! How a request's processed law reaches a verifier.
+
+use crate::draw::ScaledRow;
+use crate::error::Result;
+use crate::ids::TokenId;
+use crate::logits::LogitsRow;
+
+/// Turns raw logits into the law that tokens are drawn from, along one path of tokens.
+///
+/// Implementations with history (penalties) update it in [`observe`](Self::observe); a verifier
+/// forks before it walks a draft path, so drafted tokens never leak into the committed history.
+pub trait TargetLaw: Send + Sync {
+    /// Processes one row; `allowed` is a packed mask, applied first.
+    ///
+    /// # Errors
+    /// As [`ScaledRow::load`].
+    fn process(
+        &self,
+        logits: LogitsRow<'_>,
+        allowed: Option<&[u32]>,
+        out: &mut ScaledRow,
+    ) -> Result<()>;
+
+    /// Counts a token of the path.
+    fn observe(&mut self, token: TokenId);
+
+    /// An independent copy.
+    fn fork(&self) -> Box<dyn TargetLaw>;
+}
