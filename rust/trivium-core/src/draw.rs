@@ -41,6 +41,13 @@ pub struct ScaledRow {
 /// Temperatures below this are greedy.
 pub const GREEDY_TEMPERATURE: f32 = 1e-5;
 
+/// NaN or +inf, in one comparison.
+#[inline]
+#[allow(clippy::neg_cmp_op_on_partial_ord)] // the negation is what catches NaN
+fn is_bad(x: f32) -> bool {
+    !(x < f32::INFINITY)
+}
+
 impl ScaledRow {
     /// An empty row, to be [`load`](Self::load)ed.
     pub fn new() -> Self {
@@ -59,7 +66,7 @@ impl ScaledRow {
         allowed: Option<&[u32]>,
         temperature: f32,
     ) -> Result<()> {
-        if !(temperature >= 0.0 && temperature < f32::INFINITY) {
+        if !(0.0..f32::INFINITY).contains(&temperature) {
             return Err(Error::input(
                 "temperature",
                 format!("{temperature} is not a finite number from 0 up"),
@@ -87,8 +94,7 @@ impl ScaledRow {
         let mut max = f32::NEG_INFINITY;
         let mut bad = false;
         for &x in &self.scaled {
-            // One comparison catches NaN and +inf.
-            bad |= !(x < f32::INFINITY);
+            bad |= is_bad(x);
             max = if x > max { x } else { max };
         }
         if bad {
@@ -96,7 +102,7 @@ impl ScaledRow {
                 .scaled
                 .iter()
                 .enumerate()
-                .find(|(_, x)| !(**x < f32::INFINITY))
+                .find(|(_, x)| is_bad(**x))
                 .map_or((0, f32::NAN), |(i, x)| (i, *x));
             return Err(Error::input(
                 "logits",

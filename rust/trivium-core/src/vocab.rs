@@ -113,10 +113,14 @@ impl Vocabulary {
         eos.sort_unstable();
         eos.dedup();
         let mut digest = Fnv::default();
-        offsets.iter().for_each(|o| digest.write(&o.to_le_bytes()));
+        for o in &offsets {
+            digest.write(&o.to_le_bytes());
+        }
         digest.write(&bytes);
         digest.write(&flags);
-        eos.iter().for_each(|e| digest.write(&e.to_le_bytes()));
+        for e in &eos {
+            digest.write(&e.to_le_bytes());
+        }
         let digest = digest.0;
         Ok(Self { offsets, bytes, flags, eos, num_rows, metadata, trie: OnceLock::new(), digest })
     }
