@@ -35,13 +35,14 @@ __all__ = [
     "code_files",
     "documents",
     "encode",
+    "loss_weights",
 ]
 
 VOCAB_SIZE = 4096
 EOS, END, PAD = "<|endoftext|>", "<|end|>", "<|pad|>"
 
-MIXTURE: dict[str, float] = {"code": 0.45, "records": 0.15, "arithmetic": 0.40}
-_DRILL_SHARE = 0.15
+MIXTURE: dict[str, float] = {"code": 0.40, "records": 0.12, "arithmetic": 0.30, "drill": 0.18}
+_QUESTION_WEIGHT = 0.05
 
 HELDOUT_FILES: frozenset[str] = frozenset(
     {
@@ -114,20 +115,12 @@ def code_files(*, heldout: bool = False) -> list[Path]:
     return found
 
 
-def _arithmetic(seed: int, split: str) -> Iterator[str]:
-    rng = random.Random(f"trivium-drill-{seed}")
-    for problem in problems.stream(seed, split):
-        if split == "train" and rng.random() < _DRILL_SHARE:
-            yield problems.drill(rng) + END + EOS
-        yield problem.text + END + EOS
-
-
 def documents(kind: str, seed: int, *, heldout: bool = False) -> Iterator[str]:
     """Documents of one kind with their closing tokens.
 
     Parameters
     ----------
-    kind : {"code", "records", "arithmetic"}
+    kind : {"code", "records", "arithmetic", "drill"}
         Kind of material.
     seed : int
         Seed of the generated kinds; ignored for code.
@@ -147,7 +140,12 @@ def documents(kind: str, seed: int, *, heldout: bool = False) -> Iterator[str]:
         for text in records.stream(seed + 1_000_003 if heldout else seed):
             yield text + END + EOS
     elif kind == "arithmetic":
-        yield from _arithmetic(seed, "heldout" if heldout else "train")
+        for problem in problems.stream(seed, "heldout" if heldout else "train"):
+            yield problem.text + END + EOS
+    elif kind == "drill":
+        rng = random.Random(f"trivium-drill-{seed + 1_000_003 if heldout else seed}")
+        while True:
+            yield problems.drill(rng) + END + EOS
     else:
         msg = f"kind must be one of {tuple(MIXTURE)}, got {kind!r}"
         raise ValueError(msg)
@@ -217,7 +215,7 @@ def encode(
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
         Tokenizer from `build_tokenizer`.
-    kind : {"code", "records", "arithmetic"}
+    kind : {"code", "records", "arithmetic", "drill"}
         Kind of material.
     seed : int
         Seed of the generated kinds.
@@ -244,3 +242,32 @@ def encode(
             pieces.append(piece)
             total += len(piece)
     return np.concatenate(pieces)[:num_tokens]
+
+
+def loss_weights(kind: str, rows: NDArray[np.int16], question_end: int) -> NDArray[np.float32]:
+    """Weight of each token in the loss.
+
+    The wording of a word problem is chance and teaches nothing, yet its tokens outnumber those of
+    the answer; they count little, so that the gradient speaks of the calculation.
+
+    Parameters
+    ----------
+    kind : str
+        Key of `MIXTURE`.
+    rows : int16 array, shape (rows, row_len)
+        Token ids.
+    question_end : int
+        Token that ends a question.
+
+    Returns
+    -------
+    float32 array, shape (rows, row_len)
+        Weights of the tokens as targets.
+    """
+    weights = np.ones(rows.shape, dtype=np.float32)
+    if kind == "arithmetic":
+        index = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+        opened = np.maximum.accumulate(np.where(rows == 0, index, -1), axis=1)
+        closed = np.maximum.accumulate(np.where(rows == question_end, index, -1), axis=1)
+        weights[(opened > closed) & (rows != 0)] = _QUESTION_WEIGHT
+    return weights

@@ -284,7 +284,7 @@ def stream(seed: int, split: str = "train", level: int | None = None) -> Iterato
     rng = random.Random(f"trivium-problems-{seed}")
     wanted = split == "heldout"
     while True:
-        drawn = level if level is not None else rng.choices(LEVELS, (3, 4, 2, 1))[0]
+        drawn = level if level is not None else rng.choices(LEVELS, (4, 4, 2, 1))[0]
         problem = _draw(rng, drawn)
         if problem is not None and is_heldout(problem.question) == wanted:
             yield problem

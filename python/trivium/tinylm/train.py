@@ -29,7 +29,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from trivium.tinylm import material
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerFast
@@ -70,7 +70,8 @@ class Run:
     minutes : float
         Wall-clock budget; the schedule is compressed when it would be exceeded.
     rows, row_len : int
-        Batch shape.
+        Batch shape of the last third; the part before it has rows of half the length, twice as
+        many.
     seed : int
         Seed of weights, material and order.
     muon_rate, adam_rate : float
@@ -92,7 +93,7 @@ class Run:
     muon_rate: float = 0.02
     adam_rate: float = 4e-3
     distil_from: float = 1.0
-    save_minutes: float = 4.0
+    save_minutes: float = 6.0
     compile: bool = True
 
 
@@ -160,43 +161,49 @@ def save_checkpoint(
 class _Batches:
     """Rows of the mixture: each stream is cut into rows and reshuffled in every epoch."""
 
-    def __init__(self, streams: dict[str, NDArray[np.int16]], run: Run) -> None:
+    def __init__(self, streams: dict[str, NDArray[np.int16]], seed: int, question_end: int) -> None:
         self._streams = streams
-        self._run = run
-        self._rng = np.random.default_rng(run.seed)
-        self._queues: dict[str, list[int]] = {kind: [] for kind in streams}
+        self._rng = np.random.default_rng(seed)
+        self._queues: dict[tuple[str, int], list[int]] = {}
+        self._question_end = question_end
 
-    def _start(self, kind: str) -> int:
-        queue = self._queues[kind]
+    def _row(self, kind: str, row_len: int) -> NDArray[np.int16]:
+        queue = self._queues.setdefault((kind, row_len), [])
         if not queue:
-            shift = int(self._rng.integers(self._run.row_len))
-            last = len(self._streams[kind]) - self._run.row_len
-            starts = np.arange(shift % max(last, 1), last, self._run.row_len)
+            last = len(self._streams[kind]) - row_len
+            starts = np.arange(int(self._rng.integers(row_len)) % max(last, 1), last, row_len)
             queue.extend(self._rng.permutation(starts).tolist())
-        return queue.pop()
+        at = queue.pop()
+        return self._streams[kind][at : at + row_len]
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def draw(self, num_rows: int, row_len: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and loss weights, shape (num_rows, row_len)."""
         kinds = list(self._streams)
         shares = np.array([material.MIXTURE[kind] for kind in kinds])
-        while True:
-            chosen = self._rng.choice(kinds, size=self._run.rows, p=shares)
-            rows = []
-            for kind in chosen:
-                at = self._start(str(kind))
-                rows.append(self._streams[str(kind)][at : at + self._run.row_len])
-            yield torch.from_numpy(np.stack(rows).astype(np.int64))
+        rows, weights = [], []
+        for kind in map(str, self._rng.choice(kinds, size=num_rows, p=shares)):
+            row = self._row(kind, row_len)
+            rows.append(row)
+            weights.append(material.loss_weights(kind, row[None], self._question_end)[0])
+        ids = torch.from_numpy(np.stack(rows).astype(np.int64))
+        return ids, torch.from_numpy(np.stack(weights))
 
 
 def _loss(
-    model: LlamaForCausalLM, ids: torch.Tensor, teacher: torch.Tensor | None = None
+    model: LlamaForCausalLM,
+    ids: torch.Tensor,
+    weights: torch.Tensor,
+    teacher: torch.Tensor | None = None,
 ) -> torch.Tensor:
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
     flat = logits.reshape(-1, logits.shape[-1])
-    loss = functional.cross_entropy(flat, ids[:, 1:].reshape(-1))
+    share = weights[:, 1:].reshape(-1)
+    share = share / share.sum()
+    loss = (functional.cross_entropy(flat, ids[:, 1:].reshape(-1), reduction="none") * share).sum()
     if teacher is None:
         return loss
-    soft = functional.cross_entropy(flat, teacher.reshape(-1, teacher.shape[-1]))
-    return 0.1 * loss + 0.9 * soft
+    soft = functional.cross_entropy(flat, teacher.reshape(-1, teacher.shape[-1]), reduction="none")
+    return 0.1 * loss + 0.9 * (soft * share).sum()
 
 
 @torch.no_grad()
@@ -223,7 +230,8 @@ def heldout_losses(
     for kind, stream in streams.items():
         num_rows = max(1, len(stream) // row_len)
         rows = torch.from_numpy(stream[: num_rows * row_len].astype(np.int64)).view(num_rows, -1)
-        parts = [float(_loss(model, part.to(model.device))) for part in rows.split(1)]
+        ones = torch.ones(1, row_len, device=model.device)
+        parts = [float(_loss(model, part.to(model.device), ones)) for part in rows.split(1)]
         losses[kind] = round(sum(parts) / len(parts), 4)
     return losses
 
@@ -250,6 +258,7 @@ def train_model(
     heldout: dict[str, NDArray[np.int16]],
     save: Callable[[LlamaForCausalLM, dict[str, Any]], None],
     device: str,
+    question_end: int,
     teacher: LlamaForCausalLM | None = None,
 ) -> tuple[LlamaForCausalLM, dict[str, Any]]:
     """Train one model.
@@ -264,6 +273,8 @@ def train_model(
         Receives the model and the facts so far at each checkpoint.
     device : str
         Torch device.
+    question_end : int
+        Token that ends the question of a word problem.
     teacher : transformers.LlamaForCausalLM, optional
         Model whose distribution is learned after `Run.distil_from` of the schedule.
 
@@ -290,7 +301,8 @@ def train_model(
             "curve": curve,
         }
 
-    for batch in _Batches(streams, run):
+    batches = _Batches(streams, run.seed, question_end)
+    while True:
         now = time.monotonic()
         progress = max(seen / run.num_tokens, (now - started) / (60 * run.minutes))
         if progress >= 1.0:
@@ -298,14 +310,16 @@ def train_model(
         groups = [group for opt in optimizers for group in opt.param_groups]
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * _rate(progress)
-        ids = batch.to(device)
+        halves = 2 if progress < 2 / 3 else 1
+        ids, weights = batches.draw(run.rows * halves, run.row_len // halves)
+        ids, weights = ids.to(device), weights.to(device)
         with torch.autocast(device, torch.bfloat16):
             if teacher is not None and progress >= run.distil_from:
                 with torch.no_grad():
                     soft = teacher(input_ids=ids, use_cache=False).logits[:, :-1].softmax(-1)
-                loss = loss_fn(model, ids, soft.float())
+                loss = loss_fn(model, ids, weights, soft.float())
             else:
-                loss = loss_fn(model, ids)
+                loss = loss_fn(model, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in optimizers:
@@ -320,7 +334,9 @@ def train_model(
             log.info("%s %5.1f %% loss %.3f, %.0f tokens/s", run.which, 100 * progress, mean, speed)
         if now - last_save > 60 * run.save_minutes:
             last_save = now
-            point = {"tokens": seen, "losses": heldout_losses(model, heldout)}
+            few = {kind: stream[: 8 * _CONTEXT] for kind, stream in heldout.items()}
+            with torch.autocast(device, torch.bfloat16):
+                point = {"tokens": seen, "losses": heldout_losses(model, few)}
             curve.append(point)
             log.info("%s %s", run.which, point)
             save(model, facts())
@@ -351,7 +367,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="output folder")
     parser.add_argument("--minutes", type=float, default=55.0, help="budget of the target")
     parser.add_argument("--draft-minutes", type=float, default=8.0, help="budget of the draft")
-    parser.add_argument("--tokens", type=int, default=24_000_000, help="tokens of the target")
+    parser.add_argument("--tokens", type=int, default=20_000_000, help="tokens of the target")
     parser.add_argument("--draft-tokens", type=int, default=8_000_000, help="tokens of the draft")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
@@ -405,6 +421,7 @@ def main(argv: list[str] | None = None) -> int:
         kind: material.encode(tokenizer, kind, args.seed, heldout_tokens, heldout=True)
         for kind in material.MIXTURE
     }
+    question_end = tokenizer.encode("?\n", add_special_tokens=False)[-1]
     base = {
         "hardware": _hardware(device),
         "material_tokens": {kind: len(stream) for kind, stream in streams.items()},
@@ -420,12 +437,12 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.only != "draft":
         run = Run("target", tokens["target"], minutes["target"], **common)
-        train_model(run, streams, heldout, save("target"), device)
+        train_model(run, streams, heldout, save("target"), device, question_end)
     if args.only != "target":
         teacher = LlamaForCausalLM.from_pretrained(args.out / "target", dtype=torch.float32)
         teacher = teacher.to(device).eval()
         run = Run("draft", tokens["draft"], minutes["draft"], distil_from=0.4, **common)
-        train_model(run, streams, heldout, save("draft"), device, teacher)
+        train_model(run, streams, heldout, save("draft"), device, question_end, teacher)
     return 0
 
 
