@@ -49,6 +49,17 @@ impl PyVocabulary {
         guard(py, || self.inner.save(&path))
     }
 
+    /// Reads the contents of a saved file.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, data: &[u8]) -> PyRes<Self> {
+        Ok(Self { inner: Arc::new(guard(py, || Vocabulary::from_bytes(data))?) })
+    }
+
+    /// The contents of a saved file.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyRes<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &guard(py, || self.inner.to_bytes())?))
+    }
+
     fn __len__(&self) -> usize {
         self.inner.len()
     }
