@@ -105,4 +105,6 @@ def prompts(kind: str) -> list[dict[str, Any]]:
     if kind not in KINDS:
         msg = f"kind must be one of {KINDS}, got {kind!r}"
         raise ValueError(msg)
-    return json.loads((_HERE / "prompts" / f"{kind}.json").read_text(encoding="utf-8"))
+    text = (_HERE / "prompts" / f"{kind}.json").read_text(encoding="utf-8")
+    cases: list[dict[str, Any]] = json.loads(text)
+    return cases

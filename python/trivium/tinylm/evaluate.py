@@ -25,9 +25,11 @@ from trivium.tinylm.train import heldout_losses
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["arithmetic_accuracy", "main", "record_accuracy", "sample"]
+__all__ = ["agreement", "arithmetic_accuracy", "main", "record_accuracy", "sample"]
 
 _STOP = (0, 1)
 
@@ -37,7 +39,6 @@ def _vote(answers: Iterable[int | None]) -> int | None:
     return counts.most_common(1)[0][0] if counts else None
 
 
-@torch.inference_mode()
 def sample(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
@@ -85,14 +86,15 @@ def sample(
     cache = None
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     for _ in range(max_new_tokens):
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with torch.inference_mode():
+            out = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         cache = out.past_key_values
         logits = out.logits[:, -1].float().cpu()
         if temperature > 0:
@@ -224,6 +226,47 @@ def record_accuracy(
     }
 
 
+def agreement(
+    draft: LlamaForCausalLM,
+    target: LlamaForCausalLM,
+    streams: dict[str, NDArray[np.int16]],
+    row_len: int = 512,
+) -> dict[str, dict[str, float]]:
+    """How far a draft law agrees with a target law on held-out text.
+
+    ``overlap`` is the mean of ``Σ min(p, q)``, the chance that one drafted token is accepted at
+    temperature 1; ``top`` is the share of positions where both have the same most likely token.
+
+    Parameters
+    ----------
+    draft, target : transformers.LlamaForCausalLM
+        Models with the same tokenizer.
+    streams : dict of str to int16 array, shape (tokens,)
+        Held-out tokens of each kind.
+    row_len : int
+        Row length.
+
+    Returns
+    -------
+    dict of str to dict
+        ``overlap`` and ``top`` of each kind.
+    """
+    result = {}
+    for kind, stream in streams.items():
+        rows = torch.from_numpy(stream[: len(stream) // row_len * row_len].astype("int64"))
+        overlap, top = [], []
+        for row in rows.view(-1, row_len).split(1):
+            with torch.inference_mode():
+                p, q = target(row).logits.softmax(-1), draft(row).logits.softmax(-1)
+            overlap.append(float(torch.minimum(p, q).sum(-1).mean()))
+            top.append(float((p.argmax(-1) == q.argmax(-1)).float().mean()))
+        result[kind] = {
+            "overlap": round(sum(overlap) / len(overlap), 4),
+            "top": round(sum(top) / len(top), 4),
+        }
+    return result
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trivium.tinylm.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, default=tinylm.path("target"), help="checkpoint")
@@ -234,6 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--heldout-tokens", type=int, default=16_384)
+    parser.add_argument("--target", type=Path, default=None, help="judge agreement with this one")
     parser.add_argument("--json", type=Path, default=None, help="output file; standard output")
     return parser
 
@@ -281,6 +325,9 @@ def main(argv: list[str] | None = None) -> int:
             str(t): record_accuracy(model, tokenizer, temperature=t, seed=args.seed)
             for t in (0.0, args.temperature)
         }
+    if args.target is not None:
+        target = LlamaForCausalLM.from_pretrained(args.target, dtype=torch.float32).eval()
+        result["agreement"] = agreement(model, target, heldout)
     result["minutes"] = round((time.monotonic() - started) / 60, 2)
     text = json.dumps(result, indent=1) + "\n"
     if args.json:

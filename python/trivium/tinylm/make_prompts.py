@@ -81,8 +81,10 @@ def code_prompts(tokenizer: PreTrainedTokenizerFast, num: int) -> list[dict[str,
         text = path.read_text(encoding="utf-8").expandtabs(8)
         lines, found = text.split("\n"), []
         for node in ast.walk(ast.parse(text)):
-            parts = _split_function(lines, node, count) if isinstance(node, ast.FunctionDef) else 0
-            if parts:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            parts = _split_function(lines, node, count)
+            if parts is not None:
                 source = path.relative_to(root).as_posix()
                 found.append(
                     {

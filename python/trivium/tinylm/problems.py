@@ -305,7 +305,7 @@ def drill(rng: random.Random, num: int = 8) -> str:
     str
         The equations, ending in a line feed.
     """
-    equations = []
+    equations: list[str] = []
     while len(equations) < num:
         r = _RANGES[rng.choice(LEVELS)]
         op = rng.choice("+-+-*/")

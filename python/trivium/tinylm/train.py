@@ -206,7 +206,6 @@ def _loss(
     return 0.1 * loss + 0.9 * (soft * share).sum()
 
 
-@torch.no_grad()
 def heldout_losses(
     model: LlamaForCausalLM, streams: dict[str, NDArray[np.int16]], row_len: int = _CONTEXT
 ) -> dict[str, float]:
@@ -231,13 +230,15 @@ def heldout_losses(
         num_rows = max(1, len(stream) // row_len)
         rows = torch.from_numpy(stream[: num_rows * row_len].astype(np.int64)).view(num_rows, -1)
         ones = torch.ones(1, row_len, device=model.device)
-        parts = [float(_loss(model, part.to(model.device), ones)) for part in rows.split(1)]
+        with torch.no_grad():
+            parts = [float(_loss(model, part.to(model.device), ones)) for part in rows.split(1)]
         losses[kind] = round(sum(parts) / len(parts), 4)
     return losses
 
 
 def _optimizers(model: LlamaForCausalLM, run: Run) -> list[torch.optim.Optimizer]:
-    hidden, other = [], []
+    hidden: list[torch.Tensor] = []
+    other: list[torch.Tensor] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
         (hidden if is_matrix else other).append(parameter)
@@ -426,6 +427,7 @@ def main(argv: list[str] | None = None) -> int:
         "hardware": _hardware(device),
         "material_tokens": {kind: len(stream) for kind, stream in streams.items()},
         "mixture": material.MIXTURE,
+        "num_heldout_files": len(material.code_files(heldout=True)),
     }
     log.info("material %s", base["material_tokens"])
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from trivium import tinylm
 from trivium.tinylm import problems
 
@@ -163,7 +162,6 @@ class TestModels:
 
     def test_target_can_add(self) -> None:
         import torch
-
         from trivium.tinylm.evaluate import sample
 
         model, tokenizer = tinylm.load("target")
@@ -182,7 +180,6 @@ class TestModels:
 
     def test_sampling_does_not_depend_on_the_batch(self) -> None:
         import torch
-
         from trivium.tinylm.evaluate import sample
 
         model, tokenizer = tinylm.load("target", "float64")
@@ -197,7 +194,6 @@ class TestModels:
 
     def test_smoke_training(self, tmp_path: Path) -> None:
         from transformers import AutoTokenizer, LlamaForCausalLM
-
         from trivium.tinylm import train
 
         arguments = ["--smoke", "--out", str(tmp_path), "--threads", "1", "--device", "cpu"]

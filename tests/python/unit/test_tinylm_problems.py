@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import pytest
-
 from trivium.tinylm import problems, records
 
 
