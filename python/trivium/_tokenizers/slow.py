@@ -21,46 +21,49 @@ __all__ = ["read"]
 
 def read(tok: Any) -> Parts:
     """Take apart a slow tokenizer."""
-    to_bytes, symbols = spelling(tok)
-    parts = Parts(eos=end_ids(tok))
     added = {int(t): a for t, a in tok.added_tokens_decoder.items()}
-    special = {int(t) for t in tok.all_special_ids} | symbols
-    own = {int(t) for t in tok.get_vocab().values()} | set(range(int(tok.vocab_size)))
-    for token in sorted(own | set(added)):
+    to_bytes, symbols, added_to_bytes = spelling(tok)
+    symbols |= {int(t) for t in tok.all_special_ids} | {t for t, a in added.items() if a.special}
+    base = int(tok.vocab_size)
+    parts = Parts(eos=end_ids(tok))
+    for token in sorted({int(t) for t in tok.get_vocab().values()} | set(added)):
         name = str(added[token].content if token in added else tok.convert_ids_to_tokens(token))
-        if token in special or (token in added and added[token].special):
+        if token in symbols:
             parts.special[token] = name
-        elif token in added and token >= int(tok.vocab_size):
+            continue
+        if token in added:
             parts.added[token] = name
-            parts.tokens[token] = name.encode()
-        else:
-            parts.tokens[token] = to_bytes(name)
+        parts.tokens[token] = (to_bytes if token < base else added_to_bytes)(name)
     return parts
 
 
-def spelling(tok: Any) -> tuple[Callable[[str], bytes], set[int]]:
-    """Find how tokens spell text, and which ids the model itself declares as symbols."""
+def spelling(tok: Any) -> tuple[Callable[[str], bytes], set[int], Callable[[str], bytes]]:
+    """Find how tokens spell text, the symbols of the model, and how added tokens spell text."""
     if hasattr(tok, "sp_model"):
         model = tok.sp_model
         check_denormalizer(model)
         size = int(model.get_piece_size())
-        symbol_names = {
+        names = {
             model.id_to_piece(i) for i in range(size) if model.is_control(i) or model.is_unknown(i)
         }
-        symbols = {i for i in range(size) if tok.convert_ids_to_tokens(i) in symbol_names}
+        symbols = {int(i) for name, i in tok.get_vocab().items() if name in names}
 
         def from_piece(piece: str) -> bytes:
             token = model.piece_to_id(piece)
-            return piece_bytes(
-                piece, is_byte=model.is_byte(token) and model.id_to_piece(token) == piece
-            )
+            same = model.id_to_piece(token) == piece
+            return piece_bytes(piece, is_byte=same and model.is_byte(token))
 
-        return from_piece, symbols
+        return from_piece, symbols, from_piece
     if hasattr(tok, "byte_decoder"):
-        return byte_level({str(c): int(b) for c, b in tok.byte_decoder.items()}), set()
+        table = {str(c): int(b) for c, b in tok.byte_decoder.items()}
+        return byte_level(table), set(), str.encode
     if joins_word_pieces(tok):
+
+        def from_word_piece(token: str) -> bytes:
+            return spell(token).encode()
+
         spell = word_piece("##", cleanup=False)
-        return lambda token: spell(token).encode(), set()
+        return from_word_piece, set(), from_word_piece
     raise unsupported(
         f"the slow tokenizer {type(tok).__name__}",
         "in from_tokenizer",
