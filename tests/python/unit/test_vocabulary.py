@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trivium import Vocabulary
 from trivium.errors import InputError, TokenError, TriviumError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

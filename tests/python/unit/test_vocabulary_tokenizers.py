@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from functools import cache
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
