@@ -43,7 +43,8 @@ struct DLManagedTensorVersioned {
     tensor: DLTensor,
 }
 
-const CPU: i32 = 1;
+/// Memory the CPU can read: plain, page-locked for CUDA, page-locked for ROCm.
+const HOST: [i32; 3] = [1, 3, 11];
 const READ_ONLY: u64 = 1;
 const VERSIONED: &CStr = c"dltensor_versioned";
 const UNVERSIONED: &CStr = c"dltensor";
@@ -84,8 +85,11 @@ impl<'py> Foreign<'py> {
                 .call_method("asarray", (object,), Some(&kwargs))
                 .map_err(|e| input(py, what, format!("cannot be read as an array: {e}")))?
         };
-        let (device, _): (i32, i32) = object.call_method0("__dlpack_device__")?.extract()?;
-        if device != CPU {
+        let (device, _): (i32, i32) = object
+            .call_method0("__dlpack_device__")
+            .and_then(|device| device.extract())
+            .map_err(|e| input(py, what, format!("names no device: {e}")))?;
+        if !HOST.contains(&device) {
             return Err(input(
                 py,
                 what,
@@ -109,7 +113,8 @@ impl<'py> Foreign<'py> {
                 )
             }
         })?
-        .cast_into::<PyCapsule>()?;
+        .cast_into::<PyCapsule>()
+        .map_err(|e| input(py, what, format!("exports no capsule: {e}")))?;
         Self::from_capsule(capsule, what)
     }
 
@@ -323,7 +328,8 @@ impl<'py> Foreign<'py> {
                 Dtype::F16 => RowMut::F16(as_mut(self.slice()?.0)),
                 Dtype::Bf16 => RowMut::Bf16(as_mut(self.slice()?.0)),
                 other => {
-                    return self.complain(format!("has dtype {other:?}; logits are floating point"));
+                    return self
+                        .complain(format!("has dtype {other:?}; logits are floating point"));
                 }
             })
         }
