@@ -1,0 +1,224 @@
+//! Compiles the CUDA sources for the CPU: each kernel file as it is, and once per planted bug.
+//!
+//! A planted bug is a piece of the source replaced by another (the piece must occur exactly once, so
+//! a bug that no longer applies breaks the build instead of testing nothing), or a macro defined.
+//! Without a C++ compiler that knows `-fsanitize=thread` the crate is empty and says so.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// One compilation of one source. An empty variant is the source itself. `kernels` are those that the variant
+/// changes.
+struct Unit {
+    source: &'static str,
+    kernels: &'static [&'static str],
+    variant: &'static str,
+    replace: Option<(&'static str, &'static str)>,
+    define: Option<&'static str>,
+}
+
+const APPLY: &str = "../kernels/apply_mask.cu";
+const APPLY_KERNELS: &[&str] = &["apply_mask_f32", "apply_mask_f16", "apply_mask_bf16"];
+const SELF: &str = "cpp/selftest.cu";
+const SELF_KERNELS: &[&str] = &["block_sum", "shuffle_sum", "rotate", "histogram"];
+
+const fn apply(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
+    let replace = Some((from, to));
+    Unit { source: APPLY, kernels: APPLY_KERNELS, variant, replace, define: None }
+}
+
+const fn selftest(
+    variant: &'static str,
+    kernels: &'static [&'static str],
+    replace: Option<(&'static str, &'static str)>,
+    define: Option<&'static str>,
+) -> Unit {
+    Unit { source: SELF, kernels, variant, replace, define }
+}
+
+const UNITS: &[Unit] = &[
+    Unit { source: APPLY, kernels: APPLY_KERNELS, variant: "", replace: None, define: None },
+    apply("tail_dropped", "(vocab + PER - 1u) / PER", "vocab / PER"),
+    apply("tail_overrun", "vocab - first < PER ? vocab - first : PER", "PER"),
+    apply("tail_off_by_one", "i < count &&", "i + 1 < count &&"),
+    apply("wrong_lane", "word >> (first & 31u)", "word >> (first & 15u)"),
+    apply("mirrored_bits", "((allowed >> i) & 1u)", "((allowed >> (PER - 1u - i)) & 1u)"),
+    apply("mask_overrun", "w < mask_words ? words[w] : 0u", "words[w]"),
+    apply("beyond_mask_allowed", "words[w] : 0u", "words[w] : 0xFFFFFFFFu"),
+    apply("mask_rows_shifted", "(u64)r * mask_words", "(u64)r * (mask_words + 1u)"),
+    apply("indices_ignored", "target = (u32)row_indices[r];", ""),
+    apply("stray_index", "target >= logits_rows", "false"),
+    apply("stride_ignored", "(u64)target * stride", "(u64)target * vocab"),
+    apply("unaligned_store", "count == PER && aligned", "count == PER"),
+    apply("wrong_infinity", "u16, 0xFF80u, 0xFF80FF80u", "u16, 0xFC00u, 0xFC00FC00u"),
+    apply("second_row_lost", "r += gridDim.y", "r = rows"),
+    selftest("", SELF_KERNELS, None, None),
+    selftest("no_barrier", &["block_sum", "shuffle_sum"], None, Some("NO_BARRIER")),
+    selftest("no_syncwarp", &["rotate"], None, Some("NO_SYNCWARP")),
+    selftest(
+        "plain_count",
+        &["histogram"],
+        Some(("atomicAdd(&count[in[i] & 7u], 1u)", "count[in[i] & 7u] += 1u")),
+        None,
+    ),
+    selftest(
+        "plain_total",
+        &["histogram"],
+        Some(("atomicAdd(&out[t], count[t])", "out[t] += count[t]")),
+        None,
+    ),
+    selftest(
+        "not_zeroed",
+        &["histogram"],
+        Some(("if (t < 8) {\n        count[t] = 0;", "if (t < 7) {\n        count[t] = 0;")),
+        None,
+    ),
+    selftest(
+        "wrong_lanes",
+        &["shuffle_sum"],
+        Some(("(0xFu, x, 2, 4)", "(0x3u | (1u << t), x, 2, 4)")),
+        None,
+    ),
+    selftest(
+        "left_behind",
+        &["rotate"],
+        Some(("slot[t] = i < n", "if (t == 5) return; slot[t] = i < n")),
+        None,
+    ),
+];
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(shim_built)");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=cpp");
+    println!("cargo::rerun-if-changed={APPLY}");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let mut table = String::from("&[\n");
+    for unit in UNITS {
+        for kernel in unit.kernels {
+            let _ = writeln!(table, "({kernel:?}, {:?}),", unit.variant);
+        }
+    }
+    table.push(']');
+    write(&out.join("variants.rs"), &table);
+    write(&out.join("drivers.rs"), "None");
+
+    let linux = env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "linux");
+    let mut runtime = compiler();
+    if !linux || !probe(&runtime, &out) {
+        println!(
+            "cargo::warning=no C++ compiler with -fsanitize=thread: CUDA kernels are not run on the CPU"
+        );
+        return;
+    }
+    runtime.file("cpp/sched.cpp").file("cpp/shadow.cpp").file(entry_table(&out));
+    let mut kernels = compiler();
+    kernels.flag("-fsanitize=thread").flag("-fno-tree-loop-distribute-patterns");
+    for (number, unit) in UNITS.iter().enumerate() {
+        kernels.file(kernel_unit(&out, number, unit));
+    }
+    fake_drivers(&out, &runtime, &kernels);
+    // Kernels first: their archive refers to the runtime's.
+    kernels.compile("trivium_cuda_shim_kernels");
+    runtime.compile("trivium_cuda_shim_runtime");
+    println!("cargo::rustc-cfg=shim_built");
+}
+
+/// `-O1`: quick to build, and every access that the source makes to memory is still there to be seen.
+fn compiler() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(1).debug(false).warnings(false).include("cpp");
+    build.flag("-fno-strict-aliasing").flag("-ffp-contract=off").flag("-fno-builtin-memset");
+    build.cargo_warnings(false);
+    build
+}
+
+fn probe(build: &cc::Build, out: &Path) -> bool {
+    let file = out.join("probe.cpp");
+    write(&file, "#include <ucontext.h>\n#include <vector>\nint probe(int* p) { return *p; }\n");
+    let mut build = build.clone();
+    build.flag("-fsanitize=thread").file(&file).cargo_metadata(false);
+    build.try_compile("trivium_cuda_shim_probe").is_ok()
+}
+
+/// Links two libraries under the driver's name: one that runs launches in the shim, and one without a
+/// single symbol, as a broken installation would be. Their folders go into `drivers.rs`.
+fn fake_drivers(out: &Path, runtime: &cc::Build, kernels: &cc::Build) {
+    let (working, broken) = (out.join("working"), out.join("broken"));
+    for folder in [&working, &broken] {
+        assert!(fs::create_dir_all(folder).is_ok(), "cannot make {}", folder.display());
+    }
+    let empty = out.join("empty.cpp");
+    write(&empty, "");
+    let mut objects = runtime.compile_intermediates();
+    objects.extend(kernels.compile_intermediates());
+    objects.extend(compiler().file("cpp/fake_driver.cpp").compile_intermediates());
+    let nothing = compiler().file(&empty).compile_intermediates();
+    for (folder, objects) in [(&working, objects), (&broken, nothing)] {
+        let mut link = runtime.get_compiler().to_command();
+        link.arg("-shared").args(objects).arg("-o").arg(folder.join("libcuda.so"));
+        assert!(link.status().is_ok_and(|s| s.success()), "cannot link {}", folder.display());
+    }
+    write(
+        &out.join("drivers.rs"),
+        &format!("Some((r\"{}\", r\"{}\"))", working.display(), broken.display()),
+    );
+}
+
+/// Writes the translation unit of one variant. Variants define the same names, and the linker must not
+/// take one for the other: an unnamed namespace keeps the templates apart, a macro the entries.
+fn kernel_unit(out: &Path, number: usize, unit: &Unit) -> PathBuf {
+    let Ok(mut text) = fs::read_to_string(unit.source) else {
+        panic!("{} is missing", unit.source)
+    };
+    if let Some((from, to)) = unit.replace {
+        let times = text.matches(from).count();
+        assert!(times == 1, "variant {}: {from:?} occurs {times} times", unit.variant);
+        text = text.replace(from, to);
+    }
+    let mut define = unit.define.map_or(String::new(), |d| format!("#define {d}\n"));
+    let all = if unit.source == APPLY { APPLY_KERNELS } else { SELF_KERNELS };
+    for kernel in all {
+        let _ = writeln!(define, "#define {kernel} shim_{number}_{kernel}");
+    }
+    let mut unit_text = format!("#include \"cuda_shim.h\"\n{define}namespace {{\n{text}\n}}\n");
+    for kernel in unit.kernels {
+        let _ = writeln!(
+            unit_text,
+            "static void enter_{kernel}(void** p) {{ shim_call({kernel}, p); }}\n\
+             extern const ShimEntry shim_entry_{number}_{kernel} = {{ \"{kernel}\", \"{}\", \
+             shim_arity({kernel}), enter_{kernel} }};",
+            unit.variant
+        );
+    }
+    let file = out.join(format!("unit_{number}.cpp"));
+    write(&file, &unit_text);
+    file
+}
+
+/// Writes the table by which the scheduler finds an entry.
+fn entry_table(out: &Path) -> PathBuf {
+    let mut text = String::from("#include <cstddef>\n#include \"cuda_shim.h\"\n");
+    let mut list = String::new();
+    let mut count = 0;
+    for (number, unit) in UNITS.iter().enumerate() {
+        for kernel in unit.kernels {
+            let _ = writeln!(text, "extern const ShimEntry shim_entry_{number}_{kernel};");
+            let _ = write!(list, "&shim_entry_{number}_{kernel}, ");
+            count += 1;
+        }
+    }
+    let _ = writeln!(
+        text,
+        "extern \"C\" {{ extern const ShimEntry* const shim_entries[] = {{ {list} }};\n\
+         extern const size_t shim_entry_count = {count}; }}"
+    );
+    let file = out.join("entries.cpp");
+    write(&file, &text);
+    file
+}
+
+fn write(path: &Path, text: &str) {
+    assert!(fs::write(path, text).is_ok(), "cannot write {}", path.display());
+}

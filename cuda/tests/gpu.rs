@@ -1,0 +1,124 @@
+//! The launch code on a driver: on a device where there is one, and always on a stand-in.
+//!
+//! * `on_the_device` runs the committed PTX and compares with the twin. Without a driver or a device
+//!   it is skipped: it says `skipped: ...` with the reason, past the harness's capture. With
+//!   `TRIVIUM_REQUIRE_GPU` set, a skip is a failure.
+//! * `on_the_stand_in` runs that same test in a process of its own, in which a library of the shim takes
+//!   the driver's name. So everything but the PTX's instructions is tested without a device.
+//! * `with_a_broken_driver` does so with a library that has no symbol.
+#![allow(unsafe_code, clippy::unwrap_used, reason = "tests, with device memory")]
+
+mod common;
+
+use common::{Case, Data, Element, difference, fixed_cases, large_cases, say};
+use cudarc::driver::{DriverError, result};
+use half::{bf16, f16};
+use std::process::Command;
+use trivium_core::Error;
+use trivium_cuda::{Context, Stream, apply_mask, doctor, is_available};
+use trivium_cuda_shim::FAKE_DRIVERS;
+
+/// Device memory with a copy of `data`; leaked if a later step fails, which fails the test.
+fn upload<T: Copy>(data: &[T]) -> Result<u64, DriverError> {
+    // SAFETY: the allocation is as long as the copy; one byte where there is nothing to copy.
+    unsafe {
+        let address = result::malloc_sync(size_of_val(data).max(1))?;
+        result::memcpy_htod_sync(address, data)?;
+        Ok(address)
+    }
+}
+
+fn run<T: Element>(context: &'static Context, case: &Case) -> Result<(), String> {
+    let Data { mut logits, mask, expected } = case.data::<T>();
+    let indices = case.indices.clone().unwrap_or_default();
+    let (at_logits, at_mask, at_indices, stream) = context
+        .enter(|| {
+            let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+            Ok((upload(&logits)?, upload(&mask)?, upload(&indices)?, stream))
+        })
+        .map_err(|e| e.to_string())?;
+    let args = case.args(T::DTYPE, at_logits, at_mask, case.indices.as_ref().map(|_| at_indices));
+    // SAFETY: stream and memory were made above in this context and are freed below.
+    unsafe { apply_mask(context, Stream(stream as usize), &args) }.map_err(|e| e.to_string())?;
+    context
+        .enter(|| {
+            // SAFETY: as above; the stream is idle before its memory is read and freed.
+            unsafe {
+                result::stream::synchronize(stream)?;
+                result::memcpy_dtoh_sync(&mut logits, at_logits)?;
+                for address in [at_logits, at_mask, at_indices] {
+                    result::free_sync(address)?;
+                }
+                result::stream::destroy(stream)
+            }
+        })
+        .map_err(|e| e.to_string())?;
+    difference(&logits, &expected).map_or(Ok(()), Err)
+}
+
+#[test]
+fn on_the_device() {
+    if !is_available() {
+        let why = doctor().why_not.unwrap_or_else(|| "no reason found".into());
+        assert!(std::env::var_os("TRIVIUM_REQUIRE_GPU").is_none(), "a GPU is required: {why}");
+        say(&format!("skipped: 1 test on a device: {why}"));
+        return;
+    }
+    let found = doctor();
+    assert_eq!(found.why_not, None);
+    assert!(found.driver_version.is_some_and(|v| v >= 12_000));
+    let context = Context::primary(0).unwrap();
+    assert!(std::ptr::eq(context, Context::primary(0).unwrap()), "loaded once");
+    // This thread has no current context, and the library leaves none behind.
+    assert_eq!(result::ctx::get_current(), Ok(None));
+    let mut cases = 0;
+    for case in fixed_cases().iter().chain(&large_cases()) {
+        assert_eq!(run::<f32>(context, case), Ok(()), "f32, {case:?}");
+        assert_eq!(run::<f16>(context, case), Ok(()), "f16, {case:?}");
+        assert_eq!(run::<bf16>(context, case), Ok(()), "bf16, {case:?}");
+        cases += 3;
+    }
+    assert_eq!(result::ctx::get_current(), Ok(None));
+    assert!(matches!(Context::primary(4096), Err(Error::Device { code: 101, .. })));
+    say(&format!("device test: {cases} cases equal to the twin on {}", found.devices[0].name));
+}
+
+#[test]
+fn without_a_driver_every_entry_is_an_error() {
+    if !is_available() {
+        assert!(matches!(Context::primary(0), Err(Error::Device { .. })));
+        assert!(doctor().why_not.is_some());
+    }
+}
+
+/// Runs one test of this file with another driver library; returns what it wrote.
+fn rerun(test: &str, folder: &str) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("LD_LIBRARY_PATH", folder)
+        .env_remove("TRIVIUM_REQUIRE_GPU")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stdout));
+    text
+}
+
+#[test]
+fn on_the_stand_in() {
+    let Some((working, _)) = FAKE_DRIVERS else {
+        return say("skipped: stand-in driver: no C++ compiler with -fsanitize=thread");
+    };
+    let text = rerun("on_the_device", working);
+    assert!(text.contains("equal to the twin on stand-in (CPU shim)"), "{text}");
+}
+
+#[test]
+fn with_a_broken_driver() {
+    let Some((_, broken)) = FAKE_DRIVERS else {
+        return say("skipped: broken driver: no C++ compiler with -fsanitize=thread");
+    };
+    let text = rerun("on_the_device", broken);
+    assert!(text.contains("skipped: 1 test on a device: Missing symbol"), "{text}");
+    rerun("without_a_driver_every_entry_is_an_error", broken);
+}
