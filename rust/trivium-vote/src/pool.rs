@@ -1,0 +1,351 @@
+//! Many questions behind one event interface.
+//!
+//! A question is opened, its launches are fetched, its traces' tokens and ends are reported, and
+//! each report answers with the actions it causes. Questions do not influence each other, so the
+//! interleaving of their events is irrelevant; within one question the order of *finishing* is, too
+//! (see [`question`](crate::question)).
+//!
+//! Every call checks all of its arguments before it changes anything.
+
+use crate::question::{Ballot, Change, End, Outcome, Question, Reason};
+use crate::spec::{MAX_ID, Policy, VoterConfig, check_budget};
+use crate::stops::Stops;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use trivium_core::{Error, Result};
+
+/// Largest number of questions a pool holds; [`Voter::forget`] makes room.
+pub const MAX_QUESTIONS: usize = 1 << 20;
+
+/// Names a question of a pool; never reused by it.
+pub type Handle = u64;
+
+/// What the host is asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Start traces `first .. first + num` of a question.
+    Launch {
+        /// The question.
+        question: Handle,
+        /// The first trace.
+        first: u32,
+        /// How many.
+        num: u32,
+    },
+    /// Stop these running traces: their ballots cannot matter any more.
+    Cancel {
+        /// The question.
+        question: Handle,
+        /// The traces, ascending.
+        traces: Vec<u32>,
+    },
+    /// The vote is decided.
+    Done {
+        /// The question.
+        question: Handle,
+        /// Its result.
+        outcome: Box<Outcome>,
+    },
+}
+
+/// What [`Voter::open`] may set for one question.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenOptions {
+    /// Budget in traces; the pool's by default.
+    pub budget: Option<u32>,
+    /// Seed; the pool's by default.
+    pub seed: Option<u64>,
+}
+
+/// The tokens of one engine step, one row a token; all slices have equal length.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenBatch<'a> {
+    /// Handles of the questions.
+    pub questions: &'a [i64],
+    /// Traces within their questions.
+    pub traces: &'a [i64],
+    /// Log-probabilities of the tokens; empty if unknown.
+    pub logprobs: &'a [f64],
+    /// Token confidences; empty if unknown.
+    pub confs: &'a [f64],
+}
+
+/// A pool of questions under one policy.
+#[derive(Debug, Clone)]
+pub struct Voter {
+    policy: Arc<Policy>,
+    /// Rule tables by budget.
+    stops: FxHashMap<u32, Arc<Stops>>,
+    questions: FxHashMap<Handle, Question>,
+    names: FxHashMap<String, Handle>,
+    next: Handle,
+    /// Questions with launches that the host has not fetched.
+    waiting: VecDeque<Handle>,
+}
+
+impl Voter {
+    /// A pool without questions.
+    ///
+    /// # Errors
+    /// Those of [`Policy::new`].
+    pub fn new(config: VoterConfig) -> Result<Self> {
+        Ok(Self::from_policy(Arc::new(Policy::new(config)?)))
+    }
+
+    /// A pool under a compiled policy.
+    pub fn from_policy(policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            stops: FxHashMap::default(),
+            questions: FxHashMap::default(),
+            names: FxHashMap::default(),
+            next: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// The policy of all questions.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Opens a question. Its first launches are returned by [`Voter::launches`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an id that is too long or in use and for a budget of 0;
+    /// [`Error::LimitExceeded`] for a budget or a number of questions beyond the limits.
+    pub fn open(&mut self, id: &str, options: OpenOptions) -> Result<Handle> {
+        let budget = options.budget.unwrap_or(self.policy.config.budget);
+        check_budget(budget)?;
+        if id.len() > MAX_ID {
+            return Err(Error::input("id", format!("{} bytes are more than {MAX_ID}", id.len())));
+        }
+        if self.names.contains_key(id) {
+            return Err(Error::input("id", format!("question {id:?} is open already")));
+        }
+        if self.questions.len() >= MAX_QUESTIONS {
+            return Err(Error::LimitExceeded {
+                limit: "questions",
+                value: self.questions.len() as u64 + 1,
+                budget: MAX_QUESTIONS as u64,
+            });
+        }
+        let policy = &self.policy;
+        // A table a budget; a host that varies budgets without end starts over.
+        if self.stops.len() > 1024 {
+            self.stops.clear();
+        }
+        let stops = self.stops.entry(budget).or_insert_with(|| Arc::new(policy.stops(budget)));
+        let seed = options.seed.unwrap_or(policy.config.seed);
+        let question =
+            Question::new(id.to_owned(), budget, seed, Arc::clone(policy), Arc::clone(stops));
+        let handle = self.next;
+        self.next += 1;
+        self.names.insert(id.to_owned(), handle);
+        self.questions.insert(handle, question);
+        self.waiting.push_back(handle);
+        Ok(handle)
+    }
+
+    /// The handle of an open question.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an id that is not open.
+    pub fn find(&self, id: &str) -> Result<Handle> {
+        let found = self.names.get(id).copied();
+        found.ok_or_else(|| Error::input("question", format!("{id:?} is not open")))
+    }
+
+    /// Launches of questions opened since the last call, in the order of opening. Launches that a
+    /// finished trace causes are returned by [`Voter::finish`] itself.
+    pub fn launches(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some(handle) = self.waiting.pop_front() {
+            if let Some(question) = self.questions.get_mut(&handle) {
+                actions.extend(launch(handle, question));
+            }
+        }
+        actions
+    }
+
+    /// Adds one engine step's tokens to the statistics of their traces. Constant time a token.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for slices of unequal length, unknown questions and traces, and
+    /// log-probabilities or confidences that are not numbers (−∞ is one); [`Error::StateMismatch`]
+    /// for traces that have ended. No row counts then.
+    pub fn tokens(&mut self, batch: TokenBatch<'_>) -> Result<Vec<Action>> {
+        let rows = batch.questions.len();
+        if batch.traces.len() != rows {
+            let why = format!("{} rows for {rows} questions", batch.traces.len());
+            return Err(Error::input("traces", why));
+        }
+        for (what, values) in [("logprobs", batch.logprobs), ("confs", batch.confs)] {
+            if !values.is_empty() && values.len() != rows {
+                return Err(Error::input(what, format!("{} rows for {rows} tokens", values.len())));
+            }
+            if let Some(row) = values.iter().position(|v| v.is_nan() || *v == f64::INFINITY) {
+                let (q, t) = (batch.questions[row], batch.traces[row]);
+                let why = format!("{} in row {row}, trace {t} of question {q}", values[row]);
+                return Err(Error::input(what, why));
+            }
+        }
+        let row = |i: usize| (batch.questions[i], batch.traces[i]);
+        for (question, trace) in (0..rows).map(row) {
+            self.get(question)?.running(trace)?;
+        }
+        for i in 0..rows {
+            let (question, trace) = row(i);
+            let at = |values: &[f64]| values.get(i).copied().unwrap_or(0.0);
+            if let Some(question) = self.questions.get_mut(&(question as Handle)) {
+                question.add_token(trace as u32, at(batch.logprobs), at(batch.confs));
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Ends a trace; an answer that the key cannot read is an abstention, not an error.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an unknown question or trace and for statistics that are not
+    /// finite; [`Error::StateMismatch`] for a trace that has ended already.
+    pub fn finish(&mut self, question: i64, trace: i64, end: End<'_>) -> Result<Vec<Action>> {
+        let trace = self.get(question)?.running(trace)?;
+        let voteless = matches!(end.reason, Reason::Cancelled | Reason::Error);
+        let keyed = if voteless {
+            None
+        } else {
+            self.policy.key.read(end.said, end.reason == Reason::Length)
+        };
+        let ballot = keyed.map(|keyed| Ballot { key: keyed.key, raw: keyed.raw });
+        self.finish_with(question, trace, end, ballot)
+    }
+
+    /// Ends a trace whose ballot is known.
+    pub(crate) fn finish_with(
+        &mut self,
+        question: i64,
+        trace: u32,
+        end: End<'_>,
+        ballot: Option<Ballot>,
+    ) -> Result<Vec<Action>> {
+        let mut stats = self.get(question)?.traces[trace as usize].stats;
+        for (what, value) in [("sum_logprob", end.sum_logprob), ("reward", end.reward)] {
+            if let Some(value) = value.filter(|value| !value.is_finite()) {
+                let id = &self.get(question)?.id;
+                let why = format!("{value} is not finite, trace {trace} of question {id:?}");
+                return Err(Error::input(what, why));
+            }
+        }
+        stats.sum_logprob = end.sum_logprob.unwrap_or(stats.sum_logprob);
+        stats.num_tokens = end.num_tokens.unwrap_or(stats.num_tokens);
+        stats.reward = end.reward;
+        let handle = question as Handle;
+        let Some(question) = self.questions.get_mut(&handle) else { return Ok(Vec::new()) };
+        let change = question.end(trace, end.reason, ballot, stats);
+        let mut actions = decided(handle, question, change);
+        actions.extend(launch(handle, question));
+        Ok(actions)
+    }
+
+    /// Decides a question with what has been counted; nothing happens if it is decided already.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an unknown question.
+    pub fn close(&mut self, question: i64) -> Result<Vec<Action>> {
+        self.get(question)?;
+        let handle = question as Handle;
+        let Some(question) = self.questions.get_mut(&handle) else { return Ok(Vec::new()) };
+        let change = question.close();
+        Ok(decided(handle, question, change))
+    }
+
+    /// Drops a question and everything it holds.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an unknown question.
+    pub fn forget(&mut self, question: i64) -> Result<()> {
+        let id = self.get(question)?.id.clone();
+        self.names.remove(&id);
+        self.questions.remove(&(question as Handle));
+        Ok(())
+    }
+
+    /// The state of a question's vote; final once [`Outcome::stop`] is set.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an unknown question.
+    pub fn result(&self, question: i64) -> Result<Outcome> {
+        Ok(self.get(question)?.outcome())
+    }
+
+    /// The events of a question as bytes that [`Voter::replay`] understands.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an unknown question.
+    pub fn log(&self, question: i64) -> Result<Vec<u8>> {
+        Ok(crate::log::write(self.get(question)?))
+    }
+
+    /// Runs a log again and returns the result it leads to.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for bytes that are no log, are damaged, or whose launches this version
+    /// does not reproduce; the errors of [`Policy::new`] for the policy it names.
+    pub fn replay(data: &[u8]) -> Result<Outcome> {
+        crate::log::replay(data)
+    }
+
+    /// Bytes held, roughly.
+    pub fn memory(&self) -> usize {
+        // A sum does not depend on the order of iteration.
+        let questions: usize = self.questions.values().map(Question::memory).sum();
+        questions + self.names.keys().map(|name| name.capacity() + 48).sum::<usize>()
+    }
+
+    /// Number of questions held.
+    pub fn len(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// Whether the pool holds no question.
+    pub fn is_empty(&self) -> bool {
+        self.questions.is_empty()
+    }
+
+    /// Checks a question and a running trace of it.
+    pub(crate) fn running(&self, question: i64, trace: i64) -> Result<u32> {
+        self.get(question)?.running(trace)
+    }
+
+    /// Sets what tokens have added up to, for a replay.
+    pub(crate) fn set_sums(&mut self, question: i64, trace: u32, logprob: f64, conf: f64) {
+        if let Some(question) = self.questions.get_mut(&(question as Handle)) {
+            let stats = &mut question.traces[trace as usize].stats;
+            (stats.sum_logprob, stats.sum_conf) = (logprob, conf);
+        }
+    }
+
+    fn get(&self, question: i64) -> Result<&Question> {
+        let found = Handle::try_from(question).ok().and_then(|handle| self.questions.get(&handle));
+        found.ok_or_else(|| Error::input("question", format!("{question} is not open")))
+    }
+}
+
+fn launch(handle: Handle, question: &mut Question) -> Option<Action> {
+    let (first, num) = question.take_launch()?;
+    Some(Action::Launch { question: handle, first, num })
+}
+
+fn decided(handle: Handle, question: &Question, change: Change) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if !change.cancel.is_empty() {
+        actions.push(Action::Cancel { question: handle, traces: change.cancel });
+    }
+    if change.decided {
+        let outcome = Box::new(question.outcome());
+        actions.push(Action::Done { question: handle, outcome });
+    }
+    actions
+}
