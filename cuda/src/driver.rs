@@ -2,7 +2,7 @@
 //!
 //! The driver library is opened at the first call. cudarc panics where the library or one of its
 //! symbols is missing, so [`is_available`] looks for the library before anything else is asked, and
-//! [`guarded`] turns a panic that still happens into [`Error::Device`]: a driver older than the symbols
+//! `guarded` turns a panic that still happens into [`Error::Device`]: a driver older than the symbols
 //! used, or a broken installation, must not take a server down.
 
 use cudarc::driver::{DriverError, result, sys};

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{Case, Data, Element, difference, fixed_cases, large_cases, say};
+use common::{Case, Data, Element, difference, fixed_cases, large_cases, say, skip};
 use cudarc::driver::{DriverError, result};
 use half::{bf16, f16};
 use std::process::Command;
@@ -61,7 +61,7 @@ fn on_the_device() {
     if !is_available() {
         let why = doctor().why_not.unwrap_or_else(|| "no reason found".into());
         assert!(std::env::var_os("TRIVIUM_REQUIRE_GPU").is_none(), "a GPU is required: {why}");
-        say(&format!("skipped: 1 test on a device: {why}"));
+        skip(&format!("on a device: {why}"));
         return;
     }
     let found = doctor();
@@ -107,7 +107,7 @@ fn rerun(test: &str, folder: &str) -> String {
 #[test]
 fn on_the_stand_in() {
     let Some((working, _)) = FAKE_DRIVERS else {
-        return say("skipped: stand-in driver: no C++ compiler with -fsanitize=thread");
+        return skip("stand-in driver: no C++ compiler with -fsanitize=thread");
     };
     let text = rerun("on_the_device", working);
     assert!(text.contains("equal to the twin on stand-in (CPU shim)"), "{text}");
@@ -116,9 +116,9 @@ fn on_the_stand_in() {
 #[test]
 fn with_a_broken_driver() {
     let Some((_, broken)) = FAKE_DRIVERS else {
-        return say("skipped: broken driver: no C++ compiler with -fsanitize=thread");
+        return skip("broken driver: no C++ compiler with -fsanitize=thread");
     };
     let text = rerun("on_the_device", broken);
-    assert!(text.contains("skipped: 1 test on a device: Missing symbol"), "{text}");
+    assert!(text.contains("skipped: on a device: Missing symbol"), "{text}");
     rerun("without_a_driver_every_entry_is_an_error", broken);
 }

@@ -47,7 +47,7 @@ fn run_all(variant: &str, case: &Case) -> Result<(), String> {
 
 fn skipped() -> bool {
     if !BUILT {
-        common::say("skipped: no C++ compiler with -fsanitize=thread");
+        common::skip("no C++ compiler with -fsanitize=thread");
     }
     !BUILT
 }

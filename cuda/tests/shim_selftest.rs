@@ -55,7 +55,7 @@ fn expected(kernel: &str) -> Vec<u32> {
 
 fn skipped() -> bool {
     if !BUILT {
-        common::say("skipped: no C++ compiler with -fsanitize=thread");
+        common::skip("no C++ compiler with -fsanitize=thread");
     }
     !BUILT
 }

@@ -3,14 +3,22 @@
 
 use half::{bf16, f16};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use trivium_core::mask::{self, MaskedLogit};
 use trivium_cuda::{ApplyMask, DeviceSlice, Dtype};
 
-/// Writes a line past the capture of the test harness, so that a skipped test is seen.
+/// Writes a line past the capture of the test harness.
 pub fn say(line: &str) {
     use std::io::Write as _;
     // A test does not fail because nobody listens.
-    drop(writeln!(std::io::stderr(), "{line}"));
+    drop(writeln!(std::io::stderr(), "\n{line}"));
+}
+
+/// Says that a test is skipped, why, and how many of this binary have been.
+pub fn skip(why: &str) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+    say(&format!("skipped: {why} (test number {count} of this binary to be skipped)"));
 }
 
 /// A logit type with its bits: equality of NaNs counts too.
