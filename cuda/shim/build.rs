@@ -91,6 +91,8 @@ const UNITS: &[Unit] = &[
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(shim_built)");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=CXX");
+    println!("cargo::rerun-if-env-changed=CXXFLAGS");
     println!("cargo::rerun-if-changed=cpp");
     println!("cargo::rerun-if-changed={APPLY}");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
@@ -110,6 +112,8 @@ fn main() {
         println!(
             "cargo::warning=no C++ compiler with -fsanitize=thread: CUDA kernels are not run on the CPU"
         );
+        // A file that never exists: look again at every build, a compiler may have been installed.
+        println!("cargo::rerun-if-changed=no-compiler-yet");
         return;
     }
     runtime.file("cpp/sched.cpp").file("cpp/shadow.cpp").file(entry_table(&out));
