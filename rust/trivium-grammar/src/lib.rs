@@ -1,0 +1,60 @@
+//! `GrammarMask`: which tokens keep a text inside a language, exactly, at every step.
+//!
+//! ```text
+//! pattern --regex--> residual expression --automata--> byte automaton, built as texts reach it
+//!                                              |
+//! vocabulary --trie--> mask of a state  <--mask--+        matcher = vector of state ids
+//! ```
+//!
+//! Three guarantees, printed by [`Report`]: **S** every text that may end is in the language, **C**
+//! every text of the language is reachable by every tokenisation, **D** from every state a finite
+//! completion exists (as bytes; as tokens if the vocabulary spells every byte).
+//!
+//! ```
+//! use std::sync::Arc;
+//! use trivium_core::{Vocabulary, mask};
+//! use trivium_grammar::{CompileLimits, Dialect, GrammarMask};
+//!
+//! let vocab = Arc::new(Vocabulary::new(&["a", "b", "ab", ""], &[], &[3], None)?);
+//! let grammar =
+//!     GrammarMask::regex("(ab)+", &vocab, Dialect::Rust, true, CompileLimits::default())?;
+//! let mut matcher = grammar.matcher();
+//! let mut row = [0];
+//! matcher.fill(&mut row)?;
+//! assert_eq!(mask::iter(&row).collect::<Vec<_>>(), [0, 2]); // "a", "ab"
+//! assert!(matcher.commit(2)? && matcher.is_accepting()?);
+//! # Ok::<(), trivium_grammar::Error>(())
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`regex`] | the `rust` dialect, lowered from `regex-syntax` |
+//! | `automata` | hash-consed residuals, derivatives, the lazy byte automaton |
+//! | `mask` | walks, slices by character class, the mask cache |
+//! | [`matcher`], `tree`, `batch`, `forced` | the per-sequence object and what is asked of it |
+//! | [`naive`] | the slow twin: membership by definition |
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod automata;
+mod batch;
+mod choices;
+mod error;
+mod forced;
+mod grammar;
+mod history;
+mod limits;
+mod mask;
+pub mod matcher;
+pub mod naive;
+pub mod regex;
+mod tree;
+
+pub use automata::dfa::AutomatonSize;
+pub use batch::fill_batch;
+pub use error::{Error, Result};
+pub use grammar::{Explanation, GrammarMask, Report};
+pub use limits::CompileLimits;
+pub use matcher::Matcher;
+pub use regex::Dialect;
