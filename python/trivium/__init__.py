@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from trivium import errors
 from trivium._core import __version__
+from trivium.speculator import Speculator
 from trivium.vocabulary import Vocabulary
 
 __all__ = [
+    "Speculator",
     "Vocabulary",
     "__version__",
     "errors",

@@ -30,6 +30,24 @@ pub trait Constraint: Send + Sync {
     /// `StateMismatch` if fewer were committed; nothing changes.
     fn rollback(&mut self, n: usize) -> Result<()>;
 
+    /// Whether `token` may come next; the state is the same afterwards.
+    ///
+    /// # Errors
+    /// Only for limits.
+    fn allows(&mut self, token: TokenId) -> Result<bool> {
+        let ok = self.commit(token)?;
+        if ok {
+            self.rollback(1)?;
+        }
+        Ok(ok)
+    }
+
+    /// The only token that may come next, where the constraint knows it cheaply. `None` is always
+    /// a correct answer.
+    fn forced(&self) -> Option<TokenId> {
+        None
+    }
+
     /// Number of committed tokens.
     fn len(&self) -> usize;
 

@@ -293,6 +293,27 @@ impl<'py> Foreign<'py> {
         })
     }
 
+    /// All elements of a two-dimensional integer array, row by row.
+    pub(crate) fn integers_2d(&self) -> PyRes<Vec<i64>> {
+        // SAFETY: the branch names the type of the dtype.
+        let rows: Vec<i64> = unsafe {
+            match self.dtype {
+                Dtype::I32 => {
+                    let (x, r, w, s) = self.slice::<i32>()?;
+                    (0..r).flat_map(|i| x[i * s..i * s + w].iter().map(|&v| i64::from(v))).collect()
+                }
+                Dtype::I64 => {
+                    let (x, r, w, s) = self.slice::<i64>()?;
+                    (0..r).flat_map(|i| x[i * s..i * s + w].iter().copied()).collect()
+                }
+                other => {
+                    return self.complain(format!("has dtype {other:?}; int32 or int64 is expected"));
+                }
+            }
+        };
+        Ok(rows)
+    }
+
     /// Packed mask words (int32 or uint32), `[rows, words]` or one row, contiguous, for writing.
     #[allow(clippy::mut_from_ref)] // the memory is the exporter's, not ours
     pub(crate) fn words_mut(&self) -> PyRes<(&mut [u32], usize)> {

@@ -7,14 +7,21 @@
 use pyo3::prelude::*;
 
 mod arrays;
+mod constraint;
 mod errors;
 mod guard;
+mod spec;
 mod vocab;
+mod voter;
 
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
+    #[pymodule_export]
     use crate::vocab::PyVocabulary;
+    #[pymodule_export]
+    use crate::voter::{PyVoter, replay_keys, vote_list};
 
     /// Version of the crates behind the package.
     #[pymodule_export]

@@ -1,0 +1,315 @@
+"""`Speculator`: drafts token trees and verifies them without changing the text.
+
+A step is: `propose` a tree, run the target once on its nodes, `verify` the rows that come back,
+`commit`. Between `verify` and `commit` the host may cut at an end of sequence or a stop string.
+
+The default verifier is *path-lossless*: with one seed the text is the same with and without
+speculation, whatever is drafted, because each token is the ordinary draw at its absolute position.
+Drafts only decide how many tokens one forward pass yields.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trivium import _core
+from trivium._core import Request, TreeBatch, Verified
+from trivium.errors import InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Request", "Speculator", "TreeBatch", "Verified"]
+
+_AUTO_SOURCES = ("suffix", "recycle")
+_VERIFIERS = ("auto", "sampled")
+
+
+class Speculator:
+    """Draft stores, tree builder and verifier for one target model.
+
+    Parameters
+    ----------
+    vocab_size : int
+        Width of the target's logits; every token id is below it.
+    sources : "auto" or list of str, optional
+        Draft sources: ``"suffix"`` continues as the longest earlier match continued, ``"recycle"``
+        proposes what the target last ranked highest after a token. ``"auto"`` is both. An empty
+        list drafts nothing.
+    max_nodes : int, optional
+        Largest tree of a request, node 0 (the last committed token) counted.
+    max_depth : int, optional
+        Deepest drafted node.
+    verifier : "auto" or "sampled", optional
+        ``"auto"`` keeps the path promise, which for these sources is sampled-verify.
+    policy : "auto" or "full", optional
+        ``"auto"`` cuts each tree where the expected tokens per second are highest, once
+        `observe_forward` has reported times of two sizes; ``"full"`` uses the whole budget.
+    seed : int, optional
+        Seed of requests that bring none; 64 bits.
+    max_bytes : int, optional
+        Bound on shared text stores, in bytes a tenant.
+
+    Raises
+    ------
+    InputError
+        A budget is out of range.
+    UnsupportedError
+        A source, verifier or policy does not exist; the message lists those that do.
+
+    Notes
+    -----
+    Objects may be shared between threads; one request is used by one thread at a time. Shared
+    stores learn from a request's text at ``finish(keep=True)``, and only within its tenant.
+
+    Examples
+    --------
+    >>> spec = Speculator(16, sources=["suffix"], max_nodes=8)
+    >>> req = spec.start([1, 2, 3, 1, 2])
+    >>> batch = spec.propose([req])
+    >>> batch.tokens.tolist()[:3]
+    [2, 3, 1]
+    >>> sampled = [3, 9, 0, 0][: len(batch.tokens)]
+    >>> out = spec.verify(batch, sampled=sampled)
+    >>> out.tokens.tolist()
+    [3, 9]
+    >>> spec.commit(out)
+    >>> len(req)
+    7
+    """
+
+    __slots__ = ("_core", "_vocab_size")
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        sources: str | Sequence[str] = "auto",
+        max_nodes: int = 64,
+        max_depth: int = 16,
+        verifier: str = "auto",
+        policy: str = "auto",
+        seed: int = 0,
+        max_bytes: int = 256 << 20,
+    ) -> None:
+        if verifier not in _VERIFIERS:
+            raise UnsupportedError(
+                f"verifier {verifier!r} does not exist; the verifiers are {', '.join(_VERIFIERS)}"
+            )
+        if isinstance(sources, str):
+            sources = _AUTO_SOURCES if sources == "auto" else (sources,)
+        for name, value in (("vocab_size", vocab_size), ("seed", seed), ("max_bytes", max_bytes)):
+            if not 0 <= value < 1 << 64:
+                raise InputError(f"{name}: {value} is outside 0..2^64")
+        self._core = _core.Speculator(
+            vocab_size, list(sources), max_nodes, max_depth, policy, seed, max_bytes
+        )
+        self._vocab_size = vocab_size
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Speculator:
+        """Read the stores, calibration and configuration that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            The file is damaged or of another format.
+        """
+        self = cls.__new__(cls)
+        self._core = _core.Speculator.load(path)
+        self._vocab_size = self._core.config["vocab_size"]
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the stores of the anonymous tenant, the calibration and the configuration.
+
+        The file is ``trivium-store-1``, a plain safetensors file of U32 tensors. It holds text of
+        finished requests.
+        """
+        self._core.save(path)
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+        return self._vocab_size
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration as plain data."""
+        return self._core.config
+
+    def start(
+        self,
+        prompt_ids: Any,
+        *,
+        group: str | None = None,
+        tenant: str | None = None,
+        seed: int | None = None,
+        branch: int = 0,
+        draw: str = "cdf",
+        constraint: Any | None = None,
+    ) -> Request:
+        """Start a request.
+
+        Parameters
+        ----------
+        prompt_ids : int array, shape (n,), n >= 1
+            Prompt; about 0.5 us a token. Models without a prompt start from their first token.
+        group : str, optional
+            Requests of one group (sibling samples of a prompt) share drafts.
+        tenant : str, optional
+            Owner of the shared stores; requests of different tenants share nothing. None is a
+            tenant of its own.
+        seed : int, optional
+            Seed of the request's noise, 64 bits; default the speculator's. Two requests with equal
+            seed, branch and text draw alike.
+        branch : int, optional
+            Trace number among sibling samples of one seed.
+        draw : "cdf" or "race", optional
+            How laws become tokens; part of what the seeded text depends on.
+        constraint : matcher, optional
+            Mask along the output, forked here; draft nodes that it forbids are pruned and
+            ``verify(logits=)`` applies it.
+
+        Returns
+        -------
+        Request
+
+        Raises
+        ------
+        InputError
+            Empty prompt, or a constraint of another width.
+        TokenError
+            An id outside the vocabulary.
+        """
+        return self._core.start(prompt_ids, group, tenant, seed, branch, draw, constraint)
+
+    def propose(self, requests: Iterable[Request], max_total: int | None = None) -> TreeBatch:
+        """Grow one draft tree a request.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+            Each at most once.
+        max_total : int, optional
+            Bound on the nodes of the whole batch, node 0s counted; the best nodes of all requests
+            compete for it.
+
+        Returns
+        -------
+        TreeBatch
+            Flat arrays with offsets. Node 0 of each request is its last committed token.
+        """
+        return self._core.propose(list(requests), max_total)
+
+    def verify(
+        self,
+        batch: TreeBatch,
+        *,
+        sampled: Any | None = None,
+        logits: Any | None = None,
+        q: Any | None = None,
+        temperature: Any = 1.0,
+        top_k: Any = 0,
+        top_p: Any = 1.0,
+        min_p: Any = 0.0,
+        top_ids: Any | None = None,
+    ) -> Verified:
+        """Decide which drafts the target itself would have chosen. Nothing is committed.
+
+        Parameters
+        ----------
+        batch : TreeBatch
+            From `propose`; its requests must not have changed since.
+        sampled : int array, shape (N,), optional
+            One id a row, sampled by the host; -1 where it was not computed.
+        logits : float array, shape (N, vocab), optional
+            Rows of the target, float32, float16 or bfloat16 (float64 is rounded). Exactly one of
+            `sampled` and `logits` is given.
+        temperature, top_k, top_p, min_p : float or int, or one a request, optional
+            The processed law, applied in this order after the request's constraint. Temperature
+            below 1e-5 is greedy, lowest id on ties. Only for `logits`.
+        top_ids : int array, shape (N, k), optional
+            Best ids of each row, best first, -1 padded: feeds ``"recycle"`` when ids are verified.
+        q : None
+            Reserved for verifiers of sampled drafts.
+
+        Returns
+        -------
+        Verified
+
+        Raises
+        ------
+        StateError
+            The walk reached a row of -1, a row allows nothing, or a request changed since
+            `propose`.
+        InputError
+            Wrong shape, dtype or device; NaN or +inf in a row that the walk reached.
+        """
+        if q is not None:
+            raise UnsupportedError(
+                "q is read by verifiers of sampled drafts, which this version does not have; "
+                "the drafts of its sources are verified without it"
+            )
+        if (sampled is None) == (logits is None):
+            raise InputError("give exactly one of sampled and logits")
+        if sampled is not None:
+            return self._core.verify_ids(batch, sampled, top_ids)
+        if top_ids is not None:
+            raise InputError("top_ids belongs to sampled=; with logits= the rows are at hand")
+        n = len(batch)
+        columns = (
+            _column("temperature", temperature, n, float),
+            _column("top_k", top_k, n, int),
+            _column("top_p", top_p, n, float),
+            _column("min_p", min_p, n, float),
+        )
+        return self._core.verify_logits(batch, logits, list(zip(*columns, strict=True)))
+
+    def commit(self, out: Verified) -> None:
+        """Append the emitted tokens and let the stores learn from the pass.
+
+        Raises
+        ------
+        StateError
+            A request changed since `verify`.
+        TokenError
+            A constraint refuses an id that the host sampled. Nothing changes then.
+        """
+        self._core.commit(out)
+
+    def observe_forward(self, nodes: int, seconds: float) -> None:
+        """Report that a forward pass over `nodes` nodes took `seconds`.
+
+        The policy ``"auto"`` sizes trees by these times and switches drafting off where it does
+        not pay. They never change emitted text.
+        """
+        self._core.observe_forward(nodes, seconds)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters: steps, tokens, drafted, accepted, and by source how often it was right."""
+        return self._core.stats()
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the shared stores by source, and their total."""
+        return self._core.memory()
+
+    def __repr__(self) -> str:
+        c = self.config
+        return (
+            f"Speculator({c['vocab_size']}, sources={c['sources']}, max_nodes={c['max_nodes']}, "
+            f"max_depth={c['max_depth']}, policy={c['policy']!r}, seed={c['seed']})"
+        )
+
+
+def _column(name: str, value: Any, n: int, kind: type) -> list[Any]:
+    """One value a request, from a scalar or a sequence."""
+    if np.ndim(value) == 0:
+        return [kind(value)] * n
+    values = [kind(v) for v in value]
+    if len(values) != n:
+        raise InputError(f"{name}: {len(values)} values for {n} requests")
+    return values

@@ -1,0 +1,294 @@
+//! `Voter`: a pool of questions, one-off votes over lists, and replays of recorded keys.
+
+use crate::errors::{OrRaise, PyRes, input};
+use crate::guard::{attached, guard, lock};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use std::sync::Mutex;
+use trivium_core::{Error, Result};
+use trivium_vote::stops::{Rule, Stops};
+use trivium_vote::{
+    Action, End, Fallback, KeyOptions, Latency, OpenOptions, Outcome, Percent, Reason, Said,
+    TokenBatch, VoterConfig,
+};
+
+/// Configuration as it crosses the border; names and ranges are checked by the crate.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Config {
+    key: String,
+    delimiters: Option<Vec<(String, Option<String>)>>,
+    fallback: String,
+    percent: String,
+    letters: String,
+    options: Vec<String>,
+    weight: String,
+    stop: Vec<String>,
+    budget: u32,
+    ties: String,
+    seed: u64,
+    order: String,
+    latency: Option<f64>,
+    bare: bool,
+}
+
+impl Config {
+    fn build(self) -> Result<VoterConfig> {
+        let fallback = match self.fallback.as_str() {
+            "off" => Fallback::Off,
+            "first" => Fallback::First,
+            "last" => Fallback::Last,
+            other => {
+                return Err(Error::input(
+                    "fallback",
+                    format!("{other:?} is not off, first or last"),
+                ));
+            }
+        };
+        let percent = match self.percent.as_str() {
+            "strip" => Percent::Strip,
+            "scale" => Percent::Scale,
+            other => {
+                return Err(Error::input("percent", format!("{other:?} is not strip or scale")));
+            }
+        };
+        Ok(VoterConfig {
+            key: self.key,
+            key_options: KeyOptions {
+                delimiters: self.delimiters,
+                fallback,
+                percent,
+                letters: self.letters,
+                options: self.options,
+            },
+            weight: self.weight,
+            stop: self.stop,
+            budget: self.budget,
+            ties: self.ties,
+            seed: self.seed,
+            order: self.order,
+            latency: self.latency.map_or(Latency::Max, Latency::Factor),
+            bare: self.bare,
+        })
+    }
+}
+
+fn said<'a>(text: Option<&'a str>, answer: Option<&'a str>) -> Said<'a> {
+    match (text, answer) {
+        (Some(text), _) => Said::Text(text),
+        (None, Some(answer)) => Said::Answer(answer),
+        (None, None) => Said::Nothing,
+    }
+}
+
+fn outcome<'py>(py: Python<'py>, outcome: &Outcome) -> PyRes<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let tally: Vec<_> = outcome.tally.iter().map(|r| (r.key.as_str(), r.count, r.weight)).collect();
+    let cost = outcome.cost;
+    dict.set_item("question", &outcome.question)?;
+    dict.set_item("winner", outcome.winner.as_deref())?;
+    dict.set_item("answer", outcome.answer.as_deref())?;
+    dict.set_item("trace", outcome.trace)?;
+    dict.set_item("p_mode", outcome.p_mode)?;
+    dict.set_item("share", outcome.share)?;
+    dict.set_item("margin", outcome.margin)?;
+    dict.set_item("tally", tally)?;
+    dict.set_item("num_tied", outcome.num_tied)?;
+    dict.set_item("num_cast", outcome.num_cast)?;
+    dict.set_item("num_none", outcome.num_none)?;
+    dict.set_item("stop_reason", outcome.stop.map(|stop| stop.to_string()))?;
+    dict.set_item("cost", (cost.samples, cost.launched, cost.cancelled, cost.late, cost.tokens))?;
+    dict.set_item("policy", &outcome.policy)?;
+    dict.set_item("seed", outcome.seed)?;
+    Ok(dict)
+}
+
+fn actions<'py>(py: Python<'py>, actions: &[Action]) -> PyRes<Vec<Bound<'py, PyAny>>> {
+    let one = |action: &Action| -> PyRes<Bound<'py, PyAny>> {
+        Ok(match action {
+            Action::Launch { question, first, num } => {
+                ("launch", *question, (*first, *num)).into_pyobject(py)?.into_any()
+            }
+            Action::Cancel { question, traces } => {
+                ("cancel", *question, traces.clone()).into_pyobject(py)?.into_any()
+            }
+            Action::Done { question, outcome: result } => {
+                ("done", *question, outcome(py, result)?).into_pyobject(py)?.into_any()
+            }
+        })
+    };
+    actions.iter().map(one).collect()
+}
+
+fn floats<'a>(
+    py: Python<'_>,
+    what: &str,
+    array: Option<&'a PyReadonlyArray1<'_, f64>>,
+) -> PyRes<&'a [f64]> {
+    let Some(array) = array else { return Ok(&[]) };
+    array.as_slice().map_err(|_| input(py, what, "must be contiguous"))
+}
+
+/// A pool of questions under one policy.
+#[pyclass(frozen, name = "Voter", module = "trivium._core")]
+pub(crate) struct PyVoter {
+    inner: Mutex<trivium_vote::Voter>,
+}
+
+impl PyVoter {
+    fn with<T>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut trivium_vote::Voter) -> Result<T>,
+    ) -> PyRes<T> {
+        attached(py, || work(&mut *lock(&self.inner, "voter")?))
+    }
+}
+
+#[pymethods]
+impl PyVoter {
+    #[new]
+    fn new(py: Python<'_>, config: Config) -> PyRes<Self> {
+        let inner = guard(py, || trivium_vote::Voter::new(config.build()?))?;
+        Ok(Self { inner: Mutex::new(inner) })
+    }
+
+    fn open(&self, py: Python<'_>, id: &str, budget: Option<u32>, seed: Option<u64>) -> PyRes<u64> {
+        self.with(py, |voter| voter.open(id, OpenOptions { budget, seed }))
+    }
+
+    fn find(&self, py: Python<'_>, id: &str) -> PyRes<u64> {
+        self.with(py, |voter| voter.find(id))
+    }
+
+    fn launches<'py>(&self, py: Python<'py>) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        actions(py, &self.with(py, |voter| Ok(voter.launches()))?)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
+    fn tokens<'py>(
+        &self,
+        py: Python<'py>,
+        questions: PyReadonlyArray1<'py, i64>,
+        traces: PyReadonlyArray1<'py, i64>,
+        logprobs: Option<PyReadonlyArray1<'py, f64>>,
+        confs: Option<PyReadonlyArray1<'py, f64>>,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        let whole = |what, array| floats(py, what, array);
+        let (logprobs, confs) = (whole("lps", logprobs.as_ref())?, whole("conf", confs.as_ref())?);
+        let bad = |_| input(py, "qs, ts", "must be contiguous");
+        let (questions, traces) =
+            (questions.as_slice().map_err(bad)?, traces.as_slice().map_err(bad)?);
+        let batch = TokenBatch { questions, traces, logprobs, confs };
+        let inner = &self.inner;
+        let done = guard(py, || lock(inner, "voter")?.tokens(batch))?;
+        actions(py, &done)
+    }
+
+    #[allow(clippy::too_many_arguments)] // one event with its fields
+    fn finish<'py>(
+        &self,
+        py: Python<'py>,
+        question: i64,
+        trace: i64,
+        text: Option<&str>,
+        answer: Option<&str>,
+        reason: &str,
+        sum_logprob: Option<f64>,
+        num_tokens: Option<u64>,
+        reward: Option<f64>,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        let reason = Reason::parse(reason).or_raise(py)?;
+        let end = End { said: said(text, answer), reason, sum_logprob, num_tokens, reward };
+        actions(py, &self.with(py, |voter| voter.finish(question, trace, end))?)
+    }
+
+    fn close<'py>(&self, py: Python<'py>, question: i64) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        actions(py, &self.with(py, |voter| voter.close(question))?)
+    }
+
+    fn forget(&self, py: Python<'_>, question: i64) -> PyRes<()> {
+        self.with(py, |voter| voter.forget(question))
+    }
+
+    fn result<'py>(&self, py: Python<'py>, question: i64) -> PyRes<Bound<'py, PyDict>> {
+        outcome(py, &self.with(py, |voter| voter.result(question))?)
+    }
+
+    fn log<'py>(&self, py: Python<'py>, question: i64) -> PyRes<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.with(py, |voter| voter.log(question))?))
+    }
+
+    #[staticmethod]
+    fn replay<'py>(py: Python<'py>, data: &[u8]) -> PyRes<Bound<'py, PyDict>> {
+        outcome(py, &guard(py, || trivium_vote::Voter::replay(data))?)
+    }
+
+    fn key_of(
+        &self,
+        py: Python<'_>,
+        text: Option<&str>,
+        answer: Option<&str>,
+    ) -> PyRes<Option<String>> {
+        self.with(py, |voter| {
+            Ok(voter.policy().key().read(said(text, answer), false).map(|keyed| keyed.key))
+        })
+    }
+
+    fn memory(&self, py: Python<'_>) -> PyRes<usize> {
+        self.with(py, |voter| Ok(voter.memory()))
+    }
+
+    fn __len__(&self) -> PyRes<usize> {
+        Python::attach(|py| self.with(py, |voter| Ok(voter.len())))
+    }
+}
+
+/// The majority of a list of answers.
+#[pyfunction]
+#[pyo3(name = "vote")]
+#[allow(clippy::needless_pass_by_value)] // owned, so that the interpreter can be released
+pub(crate) fn vote_list<'py>(
+    py: Python<'py>,
+    answers: Vec<Option<String>>,
+    config: Config,
+) -> PyRes<Bound<'py, PyDict>> {
+    let result = guard(py, || {
+        let said: Vec<_> = answers.iter().map(|answer| said(None, answer.as_deref())).collect();
+        trivium_vote::vote(&said, config.build()?)
+    })?;
+    outcome(py, &result)
+}
+
+/// Winners (-1: none) and samples used, `[rules, rows]`, of bare stop rules on recorded keys
+/// `[rows, traces]` in launch order (-1: abstention).
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
+pub(crate) fn replay_keys<'py>(
+    py: Python<'py>,
+    keys: PyReadonlyArray2<'py, i64>,
+    rules: Vec<String>,
+    budget: u32,
+) -> PyRes<(Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<i64>>)> {
+    let [rows, width] = [keys.as_array().nrows(), keys.as_array().ncols()];
+    let flat = keys.as_slice().map_err(|_| input(py, "keys", "must be contiguous"))?;
+    let shape = [rules.len(), rows];
+    let (winners, used) = guard(py, || {
+        let rules = rules.iter().map(|rule| Rule::parse(rule)).collect::<Result<Vec<_>>>()?;
+        let mut results = (Vec::new(), Vec::new());
+        let keys: Vec<_> = flat.iter().map(|&key| u32::try_from(key).ok()).collect();
+        for rule in rules {
+            let stops = Stops::new(&[rule], budget, true);
+            for row in 0..rows {
+                let row = &keys[row * width..(row + 1) * width];
+                let (winner, used) = trivium_vote::replay_keys(row, &stops, budget);
+                results.0.push(winner.map_or(-1, i64::from));
+                results.1.push(i64::from(used));
+            }
+        }
+        Ok(results)
+    })?;
+    let array = |data| PyArray1::from_vec(py, data).reshape(shape);
+    Ok((array(winners)?, array(used)?))
+}

@@ -1,0 +1,130 @@
+//! Draft sources: what might come next, and how sure each is.
+//!
+//! A source is split by lifetime. [`SharedSource`] lives as long as the speculator and owns what
+//! requests share; [`RequestSource`] is one request's view: its own text, cursors into shared
+//! stores, and one state a node of the tree being grown. The builder asks for the candidates of a
+//! node, never for whole drafts, so trees mix sources node by node.
+//!
+//! Sources see committed tokens only, once and in order. Shared stores learn at `finish`.
+
+pub mod automaton;
+pub mod calibrate;
+mod recycle;
+mod suffix;
+
+pub use recycle::{RANKS, Recycle};
+pub use suffix::Suffix;
+
+use crate::tree::DraftLaw;
+use std::collections::BTreeMap;
+use trivium_core::error::Result;
+use trivium_core::{Error, TokenId};
+
+/// One proposed continuation of a node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The token.
+    pub token: TokenId,
+    /// The situation, an index below [`SharedSource::num_features`].
+    pub feature: u16,
+    /// The source's own estimate that the token is accepted given that its parent was.
+    pub prior: f32,
+}
+
+/// Who may share what: requests of one group share drafts, tenants share nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// Owner of the shared stores; `None` is a tenant of its own.
+    pub tenant: Option<String>,
+    /// Sibling samples of one prompt.
+    pub group: Option<String>,
+}
+
+/// Named arrays of a saved store.
+pub type Saved = BTreeMap<String, Vec<u32>>;
+
+/// The part of a source that requests share.
+pub trait SharedSource: Send + Sync + std::fmt::Debug {
+    /// Name in options and statistics.
+    fn name(&self) -> &'static str;
+
+    /// How its tokens are chosen.
+    fn law(&self) -> DraftLaw {
+        DraftLaw::PointMass
+    }
+
+    /// Size of its calibration table.
+    fn num_features(&self) -> usize;
+
+    /// The view of a new request; `text` is its prompt.
+    fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource>;
+
+    /// Bytes held by shared stores.
+    fn memory(&self) -> usize;
+
+    /// Persistent contents of the anonymous tenant.
+    fn save(&self) -> Saved;
+
+    /// Restores [`save`](Self::save).
+    ///
+    /// # Errors
+    /// `InvalidInput` if arrays are missing or damaged; nothing changes.
+    fn load(&self, saved: &Saved) -> Result<()>;
+}
+
+/// Best ids of one verified row, best first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopIds {
+    /// Token of the row's node.
+    pub token: TokenId,
+    /// Whether the node was on the accepted path.
+    pub accepted: bool,
+    /// Best ids of its row.
+    pub ids: Vec<TokenId>,
+}
+
+/// One request's view of a source.
+pub trait RequestSource: Send + Sync + std::fmt::Debug {
+    /// Appends committed tokens.
+    fn commit(&mut self, tokens: &[TokenId]);
+
+    /// Takes back tokens; `left` is the text that remains, `n` how many went.
+    fn rollback(&mut self, left: &[TokenId], n: usize);
+
+    /// Rows of a verification that is being committed.
+    fn observe_rows(&mut self, _rows: &[TopIds]) {}
+
+    /// An independent copy over the same shared stores.
+    fn fork(&self) -> Box<dyn RequestSource>;
+
+    /// Starts a tree below the committed text, whose last token is node 0.
+    fn root(&mut self, last: TokenId);
+
+    /// Adds the next node (ids count up from 1).
+    fn node(&mut self, parent: usize, token: TokenId);
+
+    /// Continuations of a node, any order, no token twice.
+    fn candidates(&self, node: usize, depth: usize, out: &mut Vec<Candidate>);
+
+    /// Lets shared stores learn from the finished text.
+    fn finish(&mut self, text: &[TokenId], prompt_len: usize);
+
+    /// Bytes held by this request.
+    fn memory(&self) -> usize;
+}
+
+/// A source by its name in options.
+///
+/// # Errors
+/// `Unsupported` listing what exists.
+pub fn by_name(name: &str, vocab: usize, max_bytes: usize) -> Result<Box<dyn SharedSource>> {
+    match name {
+        "suffix" => Ok(Box::new(Suffix::new(max_bytes))),
+        "recycle" => Ok(Box::new(Recycle::new(vocab))),
+        _ => Err(Error::unsupported(
+            format!("draft source {name:?}"),
+            "in sources",
+            "the sources are \"suffix\" and \"recycle\"",
+        )),
+    }
+}

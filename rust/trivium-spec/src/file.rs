@@ -1,0 +1,81 @@
+//! `trivium-store-1`: a safetensors file of U32 tensors and string metadata.
+//!
+//! Metadata holds the configuration; a file of another vocabulary size is refused with both sizes.
+
+use crate::draft::Saved;
+use crate::speculator::{Policy, SpeculatorConfig};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::HashMap;
+use std::path::Path;
+use trivium_core::error::{Error, Result};
+
+const FORMAT: &str = "trivium-store-1";
+
+fn bad(why: impl std::fmt::Display) -> Error {
+    Error::input("store", why.to_string())
+}
+
+pub(crate) fn write(path: &Path, config: &SpeculatorConfig, saved: &Saved) -> Result<()> {
+    let bytes: Vec<(String, usize, Vec<u8>)> = saved
+        .iter()
+        .map(|(k, v)| (k.clone(), v.len(), v.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .collect();
+    let tensors = bytes
+        .iter()
+        .map(|(k, n, b)| Ok((k.as_str(), TensorView::new(Dtype::U32, vec![*n], b).map_err(bad)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let policy = if config.policy == Policy::Auto { "auto" } else { "full" };
+    let metadata: HashMap<String, String> = [
+        ("format", FORMAT.to_owned()),
+        ("vocab_size", config.vocab_size.to_string()),
+        ("sources", config.sources.join(",")),
+        ("max_nodes", config.max_nodes.to_string()),
+        ("max_depth", config.max_depth.to_string()),
+        ("max_bytes", config.max_bytes.to_string()),
+        ("policy", policy.to_owned()),
+        ("seed", config.seed.to_string()),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v))
+    .collect();
+    let raw = safetensors::serialize(tensors, Some(metadata)).map_err(bad)?;
+    std::fs::write(path, raw).map_err(|e| Error::input("path", format!("cannot be written: {e}")))
+}
+
+pub(crate) fn read(path: &Path) -> Result<(SpeculatorConfig, Saved)> {
+    let raw = std::fs::read(path).map_err(|e| Error::input("path", format!("cannot be read: {e}")))?;
+    let (_, head) = SafeTensors::read_metadata(&raw).map_err(bad)?;
+    let tensors = SafeTensors::deserialize(&raw).map_err(bad)?;
+    let meta = head.metadata().clone().unwrap_or_default();
+    let text = |name: &str| meta.get(name).ok_or_else(|| bad(format!("metadata {name} is missing")));
+    if text("format")? != FORMAT {
+        return Err(bad(format!("format {:?}, this version reads {FORMAT}", text("format")?)));
+    }
+    let number = |name: &str| -> Result<u64> { text(name)?.parse().map_err(bad) };
+    let config = SpeculatorConfig {
+        vocab_size: number("vocab_size")? as usize,
+        sources: text("sources")?.split(',').filter(|s| !s.is_empty()).map(Into::into).collect(),
+        max_nodes: number("max_nodes")? as usize,
+        max_depth: number("max_depth")? as usize,
+        max_bytes: number("max_bytes")? as usize,
+        policy: if text("policy")? == "full" { Policy::Full } else { Policy::Auto },
+        seed: number("seed")?,
+    };
+    let mut saved = Saved::new();
+    for (name, tensor) in tensors.tensors() {
+        if tensor.dtype() != Dtype::U32 {
+            return Err(bad(format!("tensor {name} is not U32")));
+        }
+        let data: Vec<u32> = tensor
+            .data()
+            .chunks_exact(4)
+            .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]))
+            .collect();
+        // Token arrays only ever hold ids of the vocabulary.
+        if name.ends_with("suffix.tokens") {
+            trivium_core::ids::check_ids(&data, config.vocab_size)?;
+        }
+        saved.insert(name, data);
+    }
+    Ok((config, saved))
+}

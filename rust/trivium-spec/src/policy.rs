@@ -1,0 +1,140 @@
+//! How many nodes to verify: the tree is cut where the expected tokens per second are highest.
+//!
+//! With nodes in order of score, `E(n) = requests + sum of the first n scores` tokens are expected
+//! from a step of `n` drafted nodes, and the host's own timings give the step's cost `t(n)`. The
+//! best prefix maximises `E(n) / t(n)`; where that is `n = 0`, drafting does not pay and is off for
+//! the step. Without timings the whole budget is used.
+
+/// Forward times of the target by number of nodes, learned from the host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CostModel {
+    /// Total nodes -> (mean seconds, weight), ascending.
+    points: Vec<(usize, f64, f64)>,
+}
+
+/// Weight of a new timing against the running mean.
+const FRESH: f64 = 0.1;
+
+impl CostModel {
+    /// Counts one timing of a forward pass over `nodes` nodes, node 0s included. Timings that are
+    /// not positive and finite are ignored.
+    pub fn observe(&mut self, nodes: usize, seconds: f64) {
+        if !(seconds > 0.0 && seconds.is_finite()) {
+            return;
+        }
+        match self.points.binary_search_by_key(&nodes, |p| p.0) {
+            Ok(i) => {
+                let p = &mut self.points[i];
+                p.2 += 1.0;
+                p.1 += (seconds - p.1) * FRESH.max(1.0 / p.2);
+            }
+            Err(i) => self.points.insert(i, (nodes, seconds, 1.0)),
+        }
+    }
+
+    /// Whether two sizes or more were timed.
+    pub fn is_known(&self) -> bool {
+        self.points.len() >= 2
+    }
+
+    /// Timed sizes and their non-decreasing fit (pool adjacent violators).
+    fn fit(&self) -> Vec<(f64, f64)> {
+        let mut blocks: Vec<(f64, f64, usize)> = Vec::new(); // value, weight, points
+        for &(_, t, w) in &self.points {
+            blocks.push((t, w, 1));
+            while let [.., a, b] = blocks[..] {
+                if a.0 <= b.0 {
+                    break;
+                }
+                let w = a.1 + b.1;
+                blocks.truncate(blocks.len() - 2);
+                blocks.push(((a.0 * a.1 + b.0 * b.1) / w, w, a.2 + b.2));
+            }
+        }
+        let values = blocks.iter().flat_map(|&(t, _, n)| std::iter::repeat_n(t, n));
+        self.points.iter().map(|p| p.0 as f64).zip(values).collect()
+    }
+
+    /// How many of the nodes, in order of their scores, to keep: `scores` are those of drafted
+    /// nodes over all `requests`, descending.
+    pub fn best_prefix(&self, requests: usize, scores: &[f32]) -> usize {
+        let fit = self.fit();
+        let (Some(&first), Some(&last)) = (fit.first(), fit.last()) else { return scores.len() };
+        if !self.is_known() {
+            return scores.len();
+        }
+        let mut at = 0;
+        let mut cost = |n: f64| -> f64 {
+            if n <= first.0 {
+                return first.1;
+            }
+            while at + 2 < fit.len() && fit[at + 1].0 < n {
+                at += 1;
+            }
+            let (a, b) = (fit[at], fit[at + 1]);
+            if n >= last.0 && at + 2 == fit.len() && n > b.0 {
+                // Beyond the last timing: the slope from the first to the last.
+                let slope = (last.1 - first.1) / (last.0 - first.0);
+                return last.1 + slope * (n - last.0);
+            }
+            a.1 + (b.1 - a.1) * (n - a.0) / (b.0 - a.0)
+        };
+        let mut expected = requests as f64;
+        let mut best = (expected / cost(requests as f64), 0);
+        for (i, &s) in scores.iter().enumerate() {
+            expected += f64::from(s);
+            let rate = expected / cost((requests + i + 1) as f64);
+            if rate > best.0 {
+                best = (rate, i + 1);
+            }
+        }
+        best.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(points: &[(usize, f64)]) -> CostModel {
+        let mut m = CostModel::default();
+        points.iter().for_each(|&(n, t)| m.observe(n, t));
+        m
+    }
+
+    #[test]
+    fn an_unknown_cost_keeps_everything() {
+        assert_eq!(CostModel::default().best_prefix(1, &[0.9, 0.1]), 2);
+        assert_eq!(model(&[(1, 1.0)]).best_prefix(1, &[0.9, 0.1]), 2);
+    }
+
+    #[test]
+    fn the_prefix_is_the_brute_force_best() {
+        let m = model(&[(1, 1.0), (9, 1.4), (17, 3.0)]);
+        let scores = [0.9f32, 0.8, 0.5, 0.3, 0.1, 0.05, 0.01, 0.01, 0.01, 0.01];
+        let t = |n: usize| match n {
+            1..=9 => 1.0 + 0.4 * (n as f64 - 1.0) / 8.0,
+            _ => 1.4 + 1.6 * (n as f64 - 9.0) / 8.0,
+        };
+        let rate = |k: usize| {
+            (1.0 + scores[..k].iter().map(|s| f64::from(*s)).sum::<f64>()) / t(k + 1)
+        };
+        let want = (0..=scores.len()).max_by(|&a, &b| rate(a).total_cmp(&rate(b))).unwrap();
+        assert_eq!(m.best_prefix(1, &scores), want);
+    }
+
+    #[test]
+    fn drafting_switches_off_where_it_does_not_pay() {
+        let m = model(&[(1, 1.0), (2, 2.0), (8, 8.0)]);
+        assert_eq!(m.best_prefix(1, &[0.9, 0.8]), 0);
+        assert_eq!(model(&[(1, 1.0), (64, 1.0)]).best_prefix(1, &[0.5, 0.01, 0.0]), 2);
+    }
+
+    #[test]
+    fn timings_are_projected_to_be_monotone_and_bad_ones_ignored() {
+        let mut m = model(&[(1, 2.0), (4, 1.0), (8, 3.0)]);
+        m.observe(8, f64::NAN);
+        m.observe(8, -1.0);
+        assert_eq!(m.fit(), [(1.0, 1.5), (4.0, 1.5), (8.0, 3.0)]);
+    }
+}

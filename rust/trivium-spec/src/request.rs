@@ -1,0 +1,215 @@
+//! One request: its committed tokens, its view of every source, its constraint and its noise.
+//!
+//! The laws of every per-sequence object hold for it: `commit` then `rollback` is the identity on
+//! committed text, output and local proposals; `sync` equals `reset` and `commit`; a `fork` shares
+//! nothing mutable. Its length counts the prompt, and nothing rolls back into the prompt.
+
+use crate::draft::{RequestSource, Scope};
+use trivium_core::error::{Error, Result};
+use trivium_core::{Constraint, Draw, TargetLaw, TokenId, ids};
+
+/// What may be set when a request starts.
+#[derive(Default)]
+pub struct RequestOptions {
+    /// Who may share its drafts.
+    pub scope: Scope,
+    /// Seed of its noise; `None` takes the speculator's.
+    pub seed: Option<u64>,
+    /// Trace number among sibling samples of one seed.
+    pub branch: u32,
+    /// How laws become tokens.
+    pub draw: Draw,
+    /// Mask along its output; it starts where the prompt ends.
+    pub constraint: Option<Box<dyn Constraint>>,
+    /// Its processed law; `None` takes the parameters of each `verify` call.
+    pub law: Option<Box<dyn TargetLaw>>,
+}
+
+/// A sequence being decoded.
+pub struct Request {
+    pub(crate) id: u64,
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) prompt_len: usize,
+    pub(crate) seed: u64,
+    pub(crate) branch: u32,
+    pub(crate) draw: Draw,
+    pub(crate) sources: Vec<Box<dyn RequestSource>>,
+    pub(crate) constraint: Option<Box<dyn Constraint>>,
+    pub(crate) law: Option<Box<dyn TargetLaw>>,
+    pub(crate) initial_law: Option<Box<dyn TargetLaw>>,
+    pub(crate) vocab: usize,
+    pub(crate) finished: bool,
+}
+
+impl Request {
+    /// Identity within its speculator.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Committed tokens, prompt included.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Never true: a request has a prompt.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Length of the prompt.
+    pub fn prompt_len(&self) -> usize {
+        self.prompt_len
+    }
+
+    /// Committed tokens, prompt included.
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Seed of its noise.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Bytes held by this request.
+    pub fn memory(&self) -> usize {
+        self.tokens.capacity() * 4 + self.sources.iter().map(|s| s.memory()).sum::<usize>()
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.finished {
+            return Err(Error::state("request", "an open request", "a finished one"));
+        }
+        Ok(())
+    }
+
+    /// Appends tokens that the host chose.
+    ///
+    /// # Errors
+    /// `OutOfVocabulary`; `RejectedToken` if the constraint refuses one; `StateMismatch` after
+    /// `finish`. Nothing changes then.
+    pub fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.check_open()?;
+        ids::check_ids(tokens, self.vocab)?;
+        self.constrain(tokens)?;
+        self.apply(tokens);
+        Ok(())
+    }
+
+    /// Advances the constraint, all or nothing.
+    pub(crate) fn constrain(&mut self, tokens: &[TokenId]) -> Result<()> {
+        let position = self.tokens.len();
+        let Some(constraint) = &mut self.constraint else { return Ok(()) };
+        for (i, &token) in tokens.iter().enumerate() {
+            if !constraint.commit(token)? {
+                constraint.rollback(i)?;
+                return Err(Error::RejectedToken { token, position: position + i });
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything but the constraint.
+    pub(crate) fn apply(&mut self, tokens: &[TokenId]) {
+        self.tokens.extend_from_slice(tokens);
+        for source in &mut self.sources {
+            source.commit(tokens);
+        }
+        if let Some(law) = &mut self.law {
+            tokens.iter().for_each(|&t| law.observe(t));
+        }
+    }
+
+    /// Takes back the last `n` tokens.
+    ///
+    /// # Errors
+    /// `StateMismatch` if fewer were committed after the prompt; nothing changes.
+    pub fn rollback(&mut self, n: usize) -> Result<()> {
+        self.check_open()?;
+        let committed = self.tokens.len() - self.prompt_len;
+        if n > committed {
+            return Err(Error::state(
+                "rollback",
+                format!("at least {n} tokens after the prompt"),
+                committed.to_string(),
+            ));
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.rollback(n)?;
+        }
+        self.tokens.truncate(self.tokens.len() - n);
+        for source in &mut self.sources {
+            source.rollback(&self.tokens, n);
+        }
+        if let Some(initial) = &self.initial_law {
+            let mut law = initial.fork();
+            self.tokens[self.prompt_len..].iter().for_each(|&t| law.observe(t));
+            self.law = Some(law);
+        }
+        Ok(())
+    }
+
+    /// Back to the prompt.
+    ///
+    /// # Errors
+    /// `StateMismatch` after `finish`.
+    pub fn reset(&mut self) -> Result<()> {
+        self.rollback(self.tokens.len() - self.prompt_len)
+    }
+
+    /// Makes the committed text equal `tokens` (prompt included): common prefix, roll back, extend.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `tokens` does not begin with the prompt; as [`commit`](Self::commit)
+    /// otherwise, and then the text is as before.
+    pub fn sync(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.check_open()?;
+        ids::check_ids(tokens, self.vocab)?;
+        if !tokens.starts_with(&self.tokens[..self.prompt_len]) {
+            return Err(Error::input(
+                "tokens",
+                "do not begin with the prompt of this request; start another one",
+            ));
+        }
+        let shared = tokens.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
+        let removed = self.tokens[shared..].to_vec();
+        self.rollback(removed.len())?;
+        if let Err(e) = self.commit(&tokens[shared..]) {
+            self.commit(&removed)?;
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    /// An independent copy with identity `id`; it keeps seed and branch.
+    pub(crate) fn fork_as(&self, id: u64) -> Self {
+        Self {
+            id,
+            tokens: self.tokens.clone(),
+            prompt_len: self.prompt_len,
+            seed: self.seed,
+            branch: self.branch,
+            draw: self.draw,
+            sources: self.sources.iter().map(|s| s.fork()).collect(),
+            constraint: self.constraint.as_ref().map(|c| c.fork()),
+            law: self.law.as_ref().map(|l| l.fork()),
+            initial_law: self.initial_law.as_ref().map(|l| l.fork()),
+            vocab: self.vocab,
+            finished: self.finished,
+        }
+    }
+
+    /// Ends the request; with `keep`, shared stores learn from its text. A second call is harmless.
+    pub fn finish(&mut self, keep: bool) {
+        if !self.finished && keep {
+            for source in &mut self.sources {
+                source.finish(&self.tokens, self.prompt_len);
+            }
+        }
+        self.finished = true;
+    }
+}

@@ -1,0 +1,434 @@
+//! The speculator: shared stores, calibration and cost, over requests that the caller owns.
+
+use crate::draft::calibrate::Calibrator;
+use crate::draft::{RequestSource, Saved, SharedSource, TopIds, by_name};
+use crate::policy::CostModel;
+use crate::request::{Request, RequestOptions};
+use crate::tree::TreeBatch;
+use crate::tree::builder::{Limits, grow};
+use crate::verify::{SampledIds, TargetRows, Verified, sampled};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use trivium_core::error::{Error, Result};
+use trivium_core::logits::LogitsBatch;
+use trivium_core::{Keyed, TargetLaw, TokenId, ids};
+
+/// How the size of a tree is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// The prefix that the host's timings say pays best; the whole budget until there are timings.
+    #[default]
+    Auto,
+    /// The whole budget.
+    Full,
+}
+
+/// Configuration, plain data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpeculatorConfig {
+    /// Width of the logits; ids are below it.
+    pub vocab_size: usize,
+    /// Names of draft sources; empty drafts nothing.
+    pub sources: Vec<String>,
+    /// Largest tree of a request, node 0 counted.
+    pub max_nodes: usize,
+    /// Deepest drafted node.
+    pub max_depth: usize,
+    /// Tree size policy.
+    pub policy: Policy,
+    /// Seed of requests that bring none.
+    pub seed: u64,
+    /// Bytes of shared text stores a tenant.
+    pub max_bytes: usize,
+}
+
+/// Counters since construction.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stats {
+    /// Committed verifications, one a request and step.
+    pub steps: u64,
+    /// Tokens committed by them.
+    pub tokens: u64,
+    /// Drafted nodes verified.
+    pub drafted: u64,
+    /// Of these, accepted.
+    pub accepted: u64,
+    /// By source name: nodes whose parent was reached, and how many were accepted.
+    pub sources: BTreeMap<String, (u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Learned {
+    calibrators: Vec<Calibrator>,
+    cost: CostModel,
+    stats: Stats,
+}
+
+/// Shared stores and what was learned about them. `Send + Sync`; requests are separate.
+#[derive(Debug)]
+pub struct Speculator {
+    config: SpeculatorConfig,
+    sources: Vec<Box<dyn SharedSource>>,
+    learned: Mutex<Learned>,
+    next_id: AtomicU64,
+}
+
+/// Largest budget of a tree: parents are small integers in every consumer.
+pub const MAX_NODES: usize = 4096;
+
+impl Speculator {
+    /// Builds the stores.
+    ///
+    /// # Errors
+    /// `InvalidInput` for budgets out of range, `Unsupported` for unknown sources.
+    pub fn new(config: SpeculatorConfig) -> Result<Self> {
+        let range = |what: &str, x: usize, low: usize, high: usize| {
+            if (low..=high).contains(&x) {
+                Ok(())
+            } else {
+                Err(Error::input(what, format!("{x} is outside {low}..={high}")))
+            }
+        };
+        range("vocab_size", config.vocab_size, 1, i32::MAX as usize)?;
+        range("max_nodes", config.max_nodes, 1, MAX_NODES)?;
+        range("max_depth", config.max_depth, 0, MAX_NODES)?;
+        let sources = config
+            .sources
+            .iter()
+            .map(|name| by_name(name, config.vocab_size, config.max_bytes))
+            .collect::<Result<Vec<_>>>()?;
+        let calibrators = sources.iter().map(|s| Calibrator::new(s.num_features())).collect();
+        Ok(Self {
+            config,
+            sources,
+            learned: Mutex::new(Learned {
+                calibrators,
+                cost: CostModel::default(),
+                stats: Stats::default(),
+            }),
+            next_id: AtomicU64::new(1),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &SpeculatorConfig {
+        &self.config
+    }
+
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Starts a request on its prompt: about 0.5 microseconds a token.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty prompt or a constraint of another width, `OutOfVocabulary`.
+    pub fn start(&self, prompt: &[TokenId], options: RequestOptions) -> Result<Request> {
+        if prompt.is_empty() {
+            return Err(Error::input(
+                "prompt_ids",
+                "is empty; node 0 is the last committed token, so start with one (for example bos)",
+            ));
+        }
+        ids::check_ids(prompt, self.config.vocab_size)?;
+        if let Some(c) = &options.constraint
+            && c.num_rows() != self.config.vocab_size
+        {
+            return Err(Error::input(
+                "constraint",
+                format!(
+                    "masks {} logits, the speculator has {}; set num_rows of its vocabulary",
+                    c.num_rows(),
+                    self.config.vocab_size
+                ),
+            ));
+        }
+        Ok(Request {
+            id: self.fresh_id(),
+            tokens: prompt.to_vec(),
+            prompt_len: prompt.len(),
+            seed: options.seed.unwrap_or(self.config.seed),
+            branch: options.branch,
+            draw: options.draw,
+            sources: self.sources.iter().map(|s| s.open(&options.scope, prompt)).collect(),
+            constraint: options.constraint,
+            initial_law: options.law.as_ref().map(|l| l.fork()),
+            law: options.law,
+            vocab: self.config.vocab_size,
+            finished: false,
+        })
+    }
+
+    /// An independent copy of a request.
+    pub fn fork(&self, request: &Request) -> Request {
+        request.fork_as(self.fresh_id())
+    }
+
+    /// Grows one tree a request, together at most `max_total` nodes (node 0s counted).
+    ///
+    /// # Errors
+    /// `StateMismatch` for finished requests, `InvalidInput` if `max_total` leaves no node 0 to
+    /// some request; limits of constraints.
+    pub fn propose(
+        &self,
+        requests: &mut [&mut Request],
+        max_total: Option<usize>,
+    ) -> Result<TreeBatch> {
+        for r in requests.iter() {
+            r.check_open()?;
+        }
+        let max_total = max_total.unwrap_or(usize::MAX);
+        if max_total < requests.len() {
+            return Err(Error::input(
+                "max_total",
+                format!("{max_total} is below the {} requests; each has node 0", requests.len()),
+            ));
+        }
+        let limits = Limits {
+            max_nodes: self.config.max_nodes,
+            max_depth: self.config.max_depth,
+            max_total,
+        };
+        let (calibrators, cost) = {
+            let learned = self.learned();
+            (learned.calibrators.clone(), learned.cost.clone())
+        };
+        let cost = (self.config.policy == Policy::Auto).then_some(&cost);
+        grow(requests, &calibrators, limits, cost)
+    }
+
+    fn check(&self, batch: &TreeBatch, requests: &[&mut Request], rows: usize) -> Result<()> {
+        if batch.len() != requests.len() {
+            return Err(Error::input(
+                "batch",
+                format!("holds {} trees for {} requests", batch.len(), requests.len()),
+            ));
+        }
+        if rows != batch.num_nodes() {
+            return Err(Error::input(
+                "rows",
+                format!("{rows} rows for {} nodes; row i belongs to node i", batch.num_nodes()),
+            ));
+        }
+        for (b, r) in requests.iter().enumerate() {
+            sampled::check_owner(batch.lens[b], batch.owners[b], r)?;
+        }
+        Ok(())
+    }
+
+    /// Verifies ids that the host sampled, one a row (-1: not computed).
+    ///
+    /// # Errors
+    /// `StateMismatch` if the walk reaches a row of -1 or a request changed since `propose`;
+    /// `InvalidInput` for wrong shapes; `OutOfVocabulary`.
+    pub fn verify_ids(
+        &self,
+        batch: &TreeBatch,
+        requests: &[&mut Request],
+        sampled_ids: &[i64],
+        top_ids: Option<(&[i64], usize)>,
+    ) -> Result<Verified> {
+        self.check(batch, requests, sampled_ids.len())?;
+        let vocab = self.config.vocab_size;
+        if let Some((flat, k)) = top_ids {
+            if flat.len() != batch.num_nodes() * k {
+                return Err(Error::input("top_ids", format!("{} ids for {} rows", flat.len(), batch.num_nodes())));
+            }
+            if let Some(&bad) = flat.iter().find(|&&t| t != -1 && ids::check_id(t, vocab).is_err()) {
+                return Err(Error::OutOfVocabulary { token: bad, vocab });
+            }
+        }
+        let mut out = Verified::new();
+        for b in 0..batch.len() {
+            let mut rows = SampledIds { ids: sampled_ids, vocab };
+            let tops = |nodes: &[usize]| match top_ids {
+                Some((flat, k)) if k > 0 => host_top_ids(batch, b, nodes, flat, k),
+                _ => Vec::new(),
+            };
+            sampled::verify_request(batch, b, &mut rows, tops, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// Verifies logits: the law of each request (its own, or `laws[b]`) is applied along the path
+    /// and drawn with the request's noise.
+    ///
+    /// # Errors
+    /// As [`verify_ids`](Self::verify_ids), and for rows with NaN, +inf or nothing allowed.
+    pub fn verify_logits(
+        &self,
+        batch: &TreeBatch,
+        requests: &[&mut Request],
+        logits: LogitsBatch<'_>,
+        laws: &[Box<dyn TargetLaw>],
+    ) -> Result<Verified> {
+        self.check(batch, requests, logits.rows())?;
+        if logits.vocab() != self.config.vocab_size || laws.len() != requests.len() {
+            return Err(Error::input(
+                "logits",
+                format!("are {} wide, the speculator has {}", logits.vocab(), self.config.vocab_size),
+            ));
+        }
+        let mut out = Verified { logprobs: Some(Vec::new()), ..Verified::new() };
+        let mut scratch = sampled::Scratch::default();
+        let mut tops = (Vec::new(), Vec::new());
+        let recycles = self.config.sources.iter().any(|s| s == "recycle");
+        for (b, r) in requests.iter().enumerate() {
+            let mut chance = Keyed::new(r.seed, r.branch);
+            let law = r.law.as_deref().unwrap_or(laws[b].as_ref());
+            let mut rows = TargetRows::new(
+                logits,
+                law,
+                r.constraint.as_deref(),
+                &mut chance,
+                r.draw,
+                &mut scratch,
+            );
+            let best = |nodes: &[usize]| {
+                if recycles { sampled::top_ids(batch, b, nodes, &logits, &mut tops) } else { Vec::new() }
+            };
+            sampled::verify_request(batch, b, &mut rows, best, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// Commits a verification: text, stores, constraints, calibration, statistics.
+    ///
+    /// # Errors
+    /// `StateMismatch` if a request changed since, `RejectedToken` if a constraint refuses an id
+    /// that the host sampled. Nothing changes then.
+    pub fn commit(&self, out: &Verified, requests: &mut [&mut Request]) -> Result<()> {
+        if out.len() != requests.len() {
+            return Err(Error::input("out", format!("holds {} requests, {} given", out.len(), requests.len())));
+        }
+        for (b, r) in requests.iter().enumerate() {
+            sampled::check_owner(out.lens[b], out.owners[b], r)?;
+        }
+        for b in 0..requests.len() {
+            if let Err(e) = requests[b].constrain(out.tokens_of(b)) {
+                for done in 0..b {
+                    if let Some(c) = &mut requests[done].constraint {
+                        c.rollback(out.tokens_of(done).len())?;
+                    }
+                }
+                return Err(e);
+            }
+        }
+        for (b, r) in requests.iter_mut().enumerate() {
+            r.apply(out.tokens_of(b));
+            for source in &mut r.sources {
+                source.observe_rows(&out.rows[b]);
+            }
+        }
+        let mut learned = self.learned();
+        for &(source, feature, accepted) in &out.labels {
+            let s = usize::from(source);
+            learned.calibrators[s].record(feature, accepted);
+            let entry = learned.stats.sources.entry(self.sources[s].name().into()).or_default();
+            entry.0 += 1;
+            entry.1 += u64::from(accepted);
+        }
+        let stats = &mut learned.stats;
+        stats.steps += out.len() as u64;
+        stats.tokens += out.tokens.len() as u64;
+        stats.drafted += out.drafted as u64;
+        stats.accepted += out.accepted as u64;
+        Ok(())
+    }
+
+    /// Counts the host's time for one forward pass over `nodes` nodes.
+    pub fn observe_forward(&self, nodes: usize, seconds: f64) {
+        self.learned().cost.observe(nodes, seconds);
+    }
+
+    /// Counters since construction.
+    pub fn stats(&self) -> Stats {
+        self.learned().stats.clone()
+    }
+
+    /// Bytes of the shared stores, by source.
+    pub fn memory(&self) -> BTreeMap<String, usize> {
+        self.sources.iter().map(|s| (s.name().to_owned(), s.memory())).collect()
+    }
+
+    /// Writes the stores of the anonymous tenant and the calibration to a safetensors file.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        crate::file::write(path, &self.config, &self.saved())
+    }
+
+    fn saved(&self) -> Saved {
+        let learned = self.learned();
+        let mut all = Saved::new();
+        for (s, source) in self.sources.iter().enumerate() {
+            for (name, data) in source.save() {
+                all.insert(format!("{}.{name}", source.name()), data);
+            }
+            all.insert(format!("{}.calibration", source.name()), learned.calibrators[s].save());
+        }
+        all
+    }
+
+    /// Reads a file of [`save`](Self::save) into a new speculator.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is damaged or of another format.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (config, saved) = crate::file::read(path)?;
+        let this = Self::new(config)?;
+        let mut calibrators = Vec::new();
+        for source in &this.sources {
+            let prefix = format!("{}.", source.name());
+            let part: Saved = saved
+                .iter()
+                .filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone())))
+                .collect();
+            source.load(&part)?;
+            let bits = part.get("calibration").map_or(&[][..], Vec::as_slice);
+            calibrators.push(Calibrator::restore(source.num_features(), bits).ok_or_else(|| {
+                Error::input("store", format!("{prefix}calibration does not fit this version"))
+            })?);
+        }
+        this.learned().calibrators = calibrators;
+        Ok(this)
+    }
+}
+
+/// Rows of best ids that the host brought; -1 pads.
+fn host_top_ids(
+    batch: &TreeBatch,
+    b: usize,
+    nodes: &[usize],
+    flat: &[i64],
+    k: usize,
+) -> Vec<TopIds> {
+    let span = batch.span(b);
+    span.clone()
+        .map(|row| TopIds {
+            token: batch.tokens[row],
+            accepted: row == span.start || nodes.contains(&(row - span.start)),
+            ids: flat[row * k..(row + 1) * k]
+                .iter()
+                .take_while(|&&t| t >= 0)
+                .take(crate::draft::RANKS)
+                .map(|&t| t as TokenId)
+                .collect(),
+        })
+        .collect()
+}
+
+// Requests are handed to a pool by hosts.
+const _: fn() = || {
+    fn sendable<T: Send + Sync>() {}
+    sendable::<Speculator>();
+    sendable::<Request>();
+    sendable::<Box<dyn RequestSource>>();
+};

@@ -1,0 +1,153 @@
+//! Trees of several requests as flat arrays with offsets: no padding, no row read for another.
+
+use super::{DraftLaw, export, validate};
+use trivium_core::TokenId;
+use trivium_core::error::{Error, Result};
+
+/// Which source proposed a node, and in which situation (an index into its calibration table).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credit {
+    /// Index of the source in the speculator.
+    pub source: u8,
+    /// Situation: match length, share, rank, ... as the source buckets them.
+    pub feature: u16,
+}
+
+/// Trees of a batch. Node arrays have `cu_nodes[b]` entries; `parents` are local to a request.
+#[derive(Debug, Clone, Default)]
+pub struct TreeBatch {
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) parents: Vec<i32>,
+    pub(crate) depths: Vec<u16>,
+    pub(crate) scores: Vec<f32>,
+    /// Credits of node `i`: `credits[credit_ends[i - 1]..credit_ends[i]]`.
+    pub(crate) credits: Vec<Credit>,
+    pub(crate) credit_ends: Vec<u32>,
+    pub(crate) cu_nodes: Vec<usize>,
+    /// Committed length of each request when the tree was built.
+    pub(crate) lens: Vec<usize>,
+    /// Identity of each request; 0 for trees of the host's own.
+    pub(crate) owners: Vec<u64>,
+    pub(crate) law: Option<DraftLaw>,
+}
+
+impl TreeBatch {
+    pub(crate) fn new() -> Self {
+        Self { cu_nodes: vec![0], law: Some(DraftLaw::PointMass), ..Self::default() }
+    }
+
+    /// A host's own trees. `lens` are the committed lengths of the requests.
+    ///
+    /// # Errors
+    /// `InvalidInput` for offsets that do not fit or a malformed tree, `OutOfVocabulary`.
+    pub fn from_arrays(
+        tokens: &[TokenId],
+        parents: &[i32],
+        cu_nodes: &[usize],
+        lens: &[usize],
+        law: DraftLaw,
+        vocab: usize,
+    ) -> Result<Self> {
+        let fits = cu_nodes.first() == Some(&0)
+            && cu_nodes.last() == Some(&tokens.len())
+            && cu_nodes.windows(2).all(|w| w[0] < w[1])
+            && cu_nodes.len() == lens.len() + 1;
+        if !fits {
+            return Err(Error::input(
+                "cu_nodes",
+                format!(
+                    "offsets must rise from 0 to {} in {} steps, one a request",
+                    tokens.len(),
+                    lens.len()
+                ),
+            ));
+        }
+        let mut batch = Self::new();
+        batch.law = Some(law);
+        for (b, w) in cu_nodes.windows(2).enumerate() {
+            let span = w[0]..w[1];
+            let parents = parents.get(span.clone()).unwrap_or(&[]);
+            let depths = validate(&tokens[span.clone()], parents, vocab)?;
+            batch.tokens.extend_from_slice(&tokens[span]);
+            batch.parents.extend_from_slice(parents);
+            batch.depths.extend(depths);
+            batch.lens.push(lens[b]);
+            batch.owners.push(0);
+            batch.cu_nodes.push(batch.tokens.len());
+        }
+        batch.scores = vec![f32::NAN; batch.tokens.len()];
+        batch.credit_ends = vec![0; batch.tokens.len()];
+        Ok(batch)
+    }
+
+    /// Number of requests.
+    pub fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Whether the batch has no request.
+    pub fn is_empty(&self) -> bool {
+        self.lens.is_empty()
+    }
+
+    /// Nodes of all requests.
+    pub fn num_nodes(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Token of each node; node 0 of a request is its last committed token.
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Parent of each node within its request, -1 for node 0.
+    pub fn parents(&self) -> &[i32] {
+        &self.parents
+    }
+
+    /// Depth of each node; node 0 has 0.
+    pub fn depths(&self) -> &[u16] {
+        &self.depths
+    }
+
+    /// Estimated probability that the path to a node is accepted; 1 for node 0.
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
+    /// Offsets of the requests, `len + 1` entries.
+    pub fn cu_nodes(&self) -> &[usize] {
+        &self.cu_nodes
+    }
+
+    /// Absolute position of each node: committed length - 1 + depth.
+    pub fn positions(&self) -> Vec<i32> {
+        (0..self.len())
+            .flat_map(|b| {
+                let base = self.lens[b] as i32 - 1;
+                self.depths[self.span(b)].iter().map(move |&d| base + i32::from(d))
+            })
+            .collect()
+    }
+
+    /// Node range of request `b`.
+    pub fn span(&self, b: usize) -> std::ops::Range<usize> {
+        self.cu_nodes[b]..self.cu_nodes[b + 1]
+    }
+
+    /// Ancestor matrix `[N, width]`, `width` the most nodes of a request; columns are local nodes.
+    pub fn attention_mask(&self) -> (Vec<bool>, usize) {
+        let width = (0..self.len()).map(|b| self.span(b).len()).max().unwrap_or(0);
+        let mut out = Vec::with_capacity(self.num_nodes() * width);
+        for b in 0..self.len() {
+            export::ancestors(&self.parents[self.span(b)], width, &mut out);
+        }
+        (out, width)
+    }
+
+    pub(crate) fn credits_of(&self, node: usize) -> &[Credit] {
+        let end = self.credit_ends[node] as usize;
+        let start = if node == 0 { 0 } else { self.credit_ends[node - 1] as usize };
+        &self.credits[start..end]
+    }
+}

@@ -1,0 +1,141 @@
+//! Verification: which drafted tokens the target itself would have chosen.
+
+pub(crate) mod sampled;
+
+pub use sampled::{RowSource, SampledIds, Scratch, TargetRows};
+
+use crate::draft::TopIds;
+use crate::tree::TreeBatch;
+use trivium_core::error::{Error, Result};
+use trivium_core::TokenId;
+
+/// What a verification decided, for a batch. Committed tokens of request `b` are
+/// `tokens[cu_tokens[b]..cu_tokens[b + 1]]`: the accepted drafts and one more.
+#[derive(Debug, Clone, Default)]
+pub struct Verified {
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) cu_tokens: Vec<usize>,
+    pub(crate) num_accepted: Vec<usize>,
+    pub(crate) logprobs: Option<Vec<f32>>,
+    pub(crate) kv_gather: Vec<i32>,
+    pub(crate) lens: Vec<usize>,
+    pub(crate) owners: Vec<u64>,
+    /// Rows of the pass, a list a request: they feed recycling at commit.
+    pub(crate) rows: Vec<Vec<TopIds>>,
+    /// (source, feature, accepted) of every drafted node whose parent was reached.
+    pub(crate) labels: Vec<(u8, u16, bool)>,
+    pub(crate) drafted: usize,
+    pub(crate) accepted: usize,
+}
+
+impl Verified {
+    /// Emitted tokens of all requests.
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Offsets into [`tokens`](Self::tokens) and [`kv_gather`](Self::kv_gather).
+    pub fn cu_tokens(&self) -> &[usize] {
+        &self.cu_tokens
+    }
+
+    /// Accepted drafts of each request, as verified.
+    pub fn num_accepted(&self) -> &[usize] {
+        &self.num_accepted
+    }
+
+    /// Natural log-probability of each emitted token under the processed law, where rows of logits
+    /// were verified.
+    pub fn logprobs(&self) -> Option<&[f32]> {
+        self.logprobs.as_deref()
+    }
+
+    /// Local node rows whose cache entries stay: node 0, then the accepted path.
+    pub fn kv_gather(&self) -> &[i32] {
+        &self.kv_gather
+    }
+
+    /// Number of requests.
+    pub fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Whether the batch has no request.
+    pub fn is_empty(&self) -> bool {
+        self.lens.is_empty()
+    }
+
+    /// Emitted tokens of one request.
+    pub fn tokens_of(&self, b: usize) -> &[TokenId] {
+        &self.tokens[self.cu_tokens[b]..self.cu_tokens[b + 1]]
+    }
+
+    /// Keeps the first `n` tokens of request `b`, as hosts do at an end of sequence, a stop string
+    /// or a length limit. Before `commit`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the request does not exist or emitted fewer.
+    pub fn truncate(&mut self, b: usize, n: usize) -> Result<()> {
+        if b >= self.len() || n > self.tokens_of(b).len() {
+            return Err(Error::input(
+                "truncate",
+                format!("request {b} of {} cannot be cut to {n} tokens", self.len()),
+            ));
+        }
+        let cut = self.cu_tokens[b] + n..self.cu_tokens[b + 1];
+        let gone = cut.len();
+        self.tokens.drain(cut.clone());
+        self.kv_gather.drain(cut.clone());
+        if let Some(lp) = &mut self.logprobs {
+            lp.drain(cut);
+        }
+        self.cu_tokens[b + 1..].iter_mut().for_each(|c| *c -= gone);
+        Ok(())
+    }
+}
+
+/// A walk down one tree: accepted nodes and emitted tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    pub(crate) nodes: Vec<usize>,
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) logprobs: Vec<f32>,
+}
+
+impl Verified {
+    pub(crate) fn new() -> Self {
+        Self { cu_tokens: vec![0], ..Self::default() }
+    }
+
+    /// Adds the walk of request `b` of `batch`.
+    pub(crate) fn push(&mut self, batch: &TreeBatch, b: usize, walk: Walk, rows: Vec<TopIds>) {
+        let span = batch.span(b);
+        // Labels: children of every reached node, accepted or not.
+        let mut at = 0;
+        for (i, &next) in walk.nodes.iter().chain(std::iter::once(&usize::MAX)).enumerate() {
+            for child in at + 1..span.len() {
+                if batch.parents[span.start + child] as usize == at {
+                    let credits = batch.credits_of(span.start + child);
+                    let accepted = child == next;
+                    self.labels.extend(credits.iter().map(|c| (c.source, c.feature, accepted)));
+                }
+            }
+            if i < walk.nodes.len() {
+                at = next;
+            }
+        }
+        self.drafted += span.len() - 1;
+        self.accepted += walk.nodes.len();
+        self.num_accepted.push(walk.nodes.len());
+        self.kv_gather.push(0);
+        self.kv_gather.extend(walk.nodes.iter().map(|&n| n as i32));
+        self.tokens.extend(walk.tokens);
+        if let Some(lp) = &mut self.logprobs {
+            lp.extend(walk.logprobs);
+        }
+        self.cu_tokens.push(self.tokens.len());
+        self.lens.push(batch.lens[b]);
+        self.owners.push(batch.owners[b]);
+        self.rows.push(rows);
+    }
+}

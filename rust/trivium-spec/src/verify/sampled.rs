@@ -1,0 +1,218 @@
+//! Sampled-verify: draw the target's token at a row, walk to the child that carries it.
+//!
+//! ```text
+//! node = 0
+//! loop: y = ordinary draw of row `node` at its absolute position
+//!       emit y; if some child of `node` carries y: node = that child, else stop
+//! ```
+//!
+//! `y` depends on the committed text, the walked path and the noise of its position, never on what
+//! was drafted, so the emitted text is that of the plain loop: path-lossless, for any draft law and
+//! any pruning. For point-mass drafts the acceptance, the mass of the children, is also the most
+//! any verifier can reach (speculative decoding by optimal transport: Sun et al., arXiv 2310.15141).
+//! What would break it: drawing with noise that depends on the tree, or reusing a position's noise
+//! for something else.
+
+use super::{Verified, Walk};
+use crate::draft::{RANKS, TopIds};
+use crate::request::Request;
+use crate::tree::TreeBatch;
+use trivium_core::error::{Error, Result};
+use trivium_core::logits::LogitsBatch;
+use trivium_core::{Chance, Constraint, ScaledRow, TargetLaw, TokenId, ids, mask};
+
+/// Rows times vocabulary up to which every row of the pass feeds recycling; beyond, only rows on
+/// the walked path, which were read anyway.
+const RECYCLE_ALL: usize = 1 << 19;
+
+/// Where the target's token of a row comes from.
+pub trait RowSource {
+    /// The token at `row` (global index) chosen for absolute index `index`, and its log-probability
+    /// where known. `path` are the drafted tokens from node 0 to the row.
+    ///
+    /// # Errors
+    /// As documented by the implementation.
+    fn choose(&mut self, row: usize, index: usize, path: &[TokenId]) -> Result<(TokenId, f32)>;
+}
+
+/// Ids that the host sampled, one a row; -1 where it did not.
+#[derive(Debug)]
+pub struct SampledIds<'a> {
+    /// One id a row.
+    pub ids: &'a [i64],
+    /// Logits width.
+    pub vocab: usize,
+}
+
+impl RowSource for SampledIds<'_> {
+    fn choose(&mut self, row: usize, _index: usize, _path: &[TokenId]) -> Result<(TokenId, f32)> {
+        match self.ids[row] {
+            -1 => Err(Error::state(
+                "verify",
+                format!("a sampled id at row {row}, which the walk reached"),
+                "-1 (not computed)",
+            )),
+            id => Ok((ids::check_id(id, self.vocab)?, f32::NAN)),
+        }
+    }
+}
+
+/// Logits, processed and drawn here.
+pub struct TargetRows<'a> {
+    /// All rows of the batch.
+    pub logits: LogitsBatch<'a>,
+    /// The request's law before the tree.
+    pub law: &'a dyn TargetLaw,
+    /// The request's constraint before the tree.
+    pub constraint: Option<&'a dyn Constraint>,
+    /// The request's noise.
+    pub chance: &'a mut dyn Chance,
+    /// The request's draw.
+    pub draw: trivium_core::Draw,
+    /// Reused from row to row.
+    pub scratch: &'a mut Scratch,
+    state: Option<(Box<dyn TargetLaw>, Option<Box<dyn Constraint>>, usize)>,
+}
+
+/// Buffers of [`TargetRows`].
+#[derive(Debug, Default)]
+pub struct Scratch {
+    row: ScaledRow,
+    words: Vec<u32>,
+}
+
+impl<'a> TargetRows<'a> {
+    /// Rows for one request.
+    pub fn new(
+        logits: LogitsBatch<'a>,
+        law: &'a dyn TargetLaw,
+        constraint: Option<&'a dyn Constraint>,
+        chance: &'a mut dyn Chance,
+        draw: trivium_core::Draw,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        Self { logits, law, constraint, chance, draw, scratch, state: None }
+    }
+}
+
+impl RowSource for TargetRows<'_> {
+    fn choose(&mut self, row: usize, index: usize, path: &[TokenId]) -> Result<(TokenId, f32)> {
+        // Copies of law and constraint follow the path; the request's own are not touched.
+        let (law, constraint, seen) = self.state.get_or_insert_with(|| {
+            (self.law.fork(), self.constraint.map(Constraint::fork), 0)
+        });
+        for &t in &path[*seen..] {
+            law.observe(t);
+            if let Some(c) = constraint {
+                // The walk only reaches tokens that were drawn under the mask.
+                c.commit(t)?;
+            }
+        }
+        *seen = path.len();
+        let Scratch { row: scaled, words } = &mut *self.scratch;
+        let allowed = match constraint {
+            None => None,
+            Some(c) => {
+                words.resize(mask::words(c.num_rows().max(self.logits.vocab())), 0);
+                words.fill(0);
+                c.fill(&mut words[..mask::words(c.num_rows())])?;
+                Some(&words[..])
+            }
+        };
+        law.process(self.logits.row(row), allowed, scaled).map_err(|e| at_row(e, row))?;
+        let token = self.chance.target(index as u32, self.draw, scaled);
+        Ok((token, scaled.log_prob(token)))
+    }
+}
+
+/// Names the row in errors about its contents.
+fn at_row(error: Error, row: usize) -> Error {
+    match error {
+        Error::InvalidInput { what, why } => Error::InvalidInput { what, why: format!("row {row}: {why}") },
+        Error::StateMismatch { what, expected, found } => {
+            Error::StateMismatch { what: format!("{what} of row {row}"), expected, found }
+        }
+        other => other,
+    }
+}
+
+/// Walks the tree of request `b`.
+pub(crate) fn walk(batch: &TreeBatch, b: usize, rows: &mut dyn RowSource) -> Result<Walk> {
+    let span = batch.span(b);
+    let (tokens, parents) = (&batch.tokens[span.clone()], &batch.parents[span.clone()]);
+    let mut walk = Walk::default();
+    let mut node = 0;
+    loop {
+        let path = &walk.tokens[..];
+        let index = batch.lens[b] + path.len();
+        let (token, log_prob) = rows.choose(span.start + node, index, path)?;
+        walk.tokens.push(token);
+        walk.logprobs.push(log_prob);
+        let child =
+            (node + 1..tokens.len()).find(|&c| parents[c] as usize == node && tokens[c] == token);
+        match child {
+            Some(c) => {
+                walk.nodes.push(c);
+                node = c;
+            }
+            None => return Ok(walk),
+        }
+    }
+}
+
+/// Best ids of the rows that recycling learns from.
+pub(crate) fn top_ids(
+    batch: &TreeBatch,
+    b: usize,
+    nodes: &[usize],
+    logits: &LogitsBatch<'_>,
+    scratch: &mut (Vec<f32>, Vec<TokenId>),
+) -> Vec<TopIds> {
+    let span = batch.span(b);
+    let all = span.len() * logits.vocab() <= RECYCLE_ALL;
+    (0..span.len())
+        .filter_map(|node| {
+            let accepted = node == 0 || nodes.contains(&node);
+            (all || accepted).then(|| {
+                scratch.0.clear();
+                logits.row(span.start + node).extend_into(&mut scratch.0);
+                trivium_core::numerics::top_k(&scratch.0, RANKS, &mut scratch.1);
+                TopIds {
+                    token: batch.tokens[span.start + node],
+                    accepted,
+                    ids: scratch.1.clone(),
+                }
+            })
+        })
+        .collect()
+}
+
+/// Verifies one request and adds it to `out`.
+pub(crate) fn verify_request(
+    batch: &TreeBatch,
+    b: usize,
+    rows: &mut dyn RowSource,
+    tops: impl FnOnce(&[usize]) -> Vec<TopIds>,
+    out: &mut Verified,
+) -> Result<()> {
+    let walk = walk(batch, b, rows)?;
+    let tops = tops(&walk.nodes);
+    out.push(batch, b, walk, tops);
+    Ok(())
+}
+
+/// The request a tree was built for, unchanged since.
+pub(crate) fn check_owner(batch_len: usize, owner: u64, request: &Request) -> Result<()> {
+    request.check_open()?;
+    if owner != 0 && owner != request.id {
+        return Err(Error::state("tree", "the request it was proposed for", "another request"));
+    }
+    if batch_len != request.tokens.len() {
+        return Err(Error::state(
+            "tree",
+            format!("a request of {batch_len} tokens, as when it was proposed"),
+            format!("{} tokens", request.tokens.len()),
+        ));
+    }
+    Ok(())
+}
