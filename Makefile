@@ -3,7 +3,7 @@
 #
 #   make demo    the three objects on the shipped model, with a table of what they gained
 #   make test    every suite: Rust, Python
-#   make lint    formatters, clippy, ruff, mypy
+#   make lint    formatters, clippy, ruff, mypy, the stub against the extension
 #   make bench   measurements as JSON
 #   make clean   remove the environment and everything built
 
@@ -57,6 +57,7 @@ lint: $(TEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest trivium._core
 
 bench: $(ANY)
 	$(BIN)/trivium bench
