@@ -7,7 +7,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__: list[str]
+__all__ = [
+    "Request",
+    "Speculator",
+    "TreeBatch",
+    "Verified",
+    "Vocabulary",
+    "Voter",
+    "__version__",
+    "replay_keys",
+    "vote",
+]
+
 __version__: str
 
 @final
@@ -142,6 +153,7 @@ class Voter:
     def __new__(cls, config: Mapping[str, Any]) -> Voter: ...
     def open(self, id: str, budget: int | None, seed: int | None) -> int: ...
     def find(self, id: str) -> int: ...
+    def launch(self, question: int) -> list[tuple[str, int, Any]]: ...
     def launches(self) -> list[tuple[str, int, Any]]: ...
     def tokens(
         self,
