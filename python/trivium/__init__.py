@@ -17,10 +17,13 @@ from trivium import errors
 from trivium._core import __version__
 from trivium.speculator import Speculator
 from trivium.vocabulary import Vocabulary
+from trivium.voter import Voter, vote
 
 __all__ = [
     "Speculator",
     "Vocabulary",
+    "Voter",
     "__version__",
     "errors",
+    "vote",
 ]

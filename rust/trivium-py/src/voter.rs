@@ -166,6 +166,10 @@ impl PyVoter {
         actions(py, &self.with(py, |voter| Ok(voter.launches()))?)
     }
 
+    fn launch<'py>(&self, py: Python<'py>, question: i64) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        actions(py, &self.with(py, |voter| voter.launch(question))?)
+    }
+
     #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
     fn tokens<'py>(
         &self,
@@ -249,17 +253,19 @@ impl PyVoter {
 #[pyfunction]
 #[pyo3(name = "vote")]
 #[allow(clippy::needless_pass_by_value)] // owned, so that the interpreter can be released
-pub(crate) fn vote_list<'py>(
-    py: Python<'py>,
+pub(crate) fn vote_list(
+    py: Python<'_>,
     answers: Vec<Option<String>>,
     config: Config,
-) -> PyRes<Bound<'py, PyDict>> {
+) -> PyRes<Bound<'_, PyDict>> {
     let result = guard(py, || {
         let said: Vec<_> = answers.iter().map(|answer| said(None, answer.as_deref())).collect();
         trivium_vote::vote(&said, config.build()?)
     })?;
     outcome(py, &result)
 }
+
+type Table<'py> = Bound<'py, PyArray2<i64>>;
 
 /// Winners (-1: none) and samples used, `[rules, rows]`, of bare stop rules on recorded keys
 /// `[rows, traces]` in launch order (-1: abstention).
@@ -270,7 +276,7 @@ pub(crate) fn replay_keys<'py>(
     keys: PyReadonlyArray2<'py, i64>,
     rules: Vec<String>,
     budget: u32,
-) -> PyRes<(Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<i64>>)> {
+) -> PyRes<(Table<'py>, Table<'py>)> {
     let [rows, width] = [keys.as_array().nrows(), keys.as_array().ncols()];
     let flat = keys.as_slice().map_err(|_| input(py, "keys", "must be contiguous"))?;
     let shape = [rules.len(), rows];

@@ -169,6 +169,26 @@ impl Voter {
         actions
     }
 
+    /// The first launches of one question, if [`Voter::launches`] has not returned them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an unknown question.
+    pub fn launch(&mut self, question: i64) -> Result<Vec<Action>> {
+        self.get(question)?;
+        let handle = question as Handle;
+        self.unqueue(handle);
+        let question = self.questions.get_mut(&handle);
+        Ok(question.and_then(|question| launch(handle, question)).into_iter().collect())
+    }
+
+    fn unqueue(&mut self, handle: Handle) {
+        if self.waiting.back() == Some(&handle) {
+            self.waiting.pop_back();
+        } else {
+            self.waiting.retain(|&waiting| waiting != handle);
+        }
+    }
+
     /// Adds one engine step's tokens to the statistics of their traces. Constant time a token.
     ///
     /// # Errors
@@ -269,6 +289,7 @@ impl Voter {
         let id = self.get(question)?.id.clone();
         self.names.remove(&id);
         self.questions.remove(&(question as Handle));
+        self.unqueue(question as Handle);
         Ok(())
     }
 

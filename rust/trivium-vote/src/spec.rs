@@ -132,6 +132,11 @@ impl Policy {
         &self.config
     }
 
+    /// The compiled key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// The stop rules in their canonical spelling, joined by `|`.
     pub fn name(&self) -> String {
         self.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("|")

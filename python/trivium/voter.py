@@ -1,0 +1,714 @@
+"""`Voter`: samples vote on an answer, and sampling stops when more of it would not pay.
+
+The voter never runs a model. The host reports events and carries out the actions it gets back:
+
+* `Launch`: start these traces,
+* `Cancel`: stop these running traces, their ballots cannot matter any more,
+* `Done`: the vote is decided.
+
+Every decision is a function of *launch order*. The stop rule sees trace 0, then trace 1, and so on,
+however they finish: under concurrency short traces finish first, and a rule that counted arrivals
+would favour short answers. The same answers therefore give the same result under every schedule,
+and `Voter.log` replays bit for bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+from trivium import _core
+from trivium.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+__all__ = [
+    "Action",
+    "Cancel",
+    "Cost",
+    "Done",
+    "Launch",
+    "Question",
+    "Result",
+    "TallyRow",
+    "Voter",
+    "vote",
+]
+
+
+class Question(int):
+    """Handle of an open question: an integer for arrays, with the `id` it was opened by."""
+
+    id: str
+
+    def __new__(cls, handle: int, id: str) -> Self:  # noqa: A002 - the name users know
+        """Make a handle; only `Voter.open` has use for this."""
+        self = super().__new__(cls, handle)
+        self.id = id
+        return self
+
+    def __repr__(self) -> str:
+        return f"Question({int(self)}, {self.id!r})"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class TallyRow(NamedTuple):
+    """One key of a tally with its ballots and their weight."""
+
+    key: str
+    count: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a vote has cost.
+
+    Only `samples` depends on launch order alone and takes part in comparisons; the other fields
+    depend on timing too.
+
+    Attributes
+    ----------
+    samples : int
+        Traces counted, abstentions included: the prefix of launch order that the decision rests on.
+        This is what published savings count.
+    launched : int
+        Traces launched: all of them are paid for.
+    cancelled : int
+        Traces cancelled by the decision or by the host.
+    late : int
+        Traces that ended by themselves but too late to be counted.
+    tokens : int
+        Tokens of all traces, as far as they were reported.
+    """
+
+    samples: int
+    launched: int = field(compare=False)
+    cancelled: int = field(compare=False)
+    late: int = field(compare=False)
+    tokens: int = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """State of a vote, final once `stop_reason` is set.
+
+    Attributes
+    ----------
+    question : str
+        Id of the question.
+    winner : str or None
+        The winning key in canonical form; None if no trace cast a ballot.
+    answer : str or None
+        The winner as its representative wrote it: the first ballot for the key.
+    trace : int or None
+        The representative's trace.
+    p_mode : float or None
+        Posterior probability that the winner is the most probable answer *of the sampler*. It says
+        nothing about truth: a model that is consistently wrong has a `p_mode` near 1.
+    share : float
+        Share of the ballots that the winner has.
+    margin : float
+        Lead over the runner-up as a share of the ballots.
+    tally : tuple of TallyRow
+        Keys by falling weight, the older first on ties.
+    num_tied : int
+        Number of keys that share the winner's count, itself included.
+    num_cast, num_none : int
+        Counted traces with and without a ballot.
+    stop_reason : str or None
+        ``"rule:<name>"``, ``"locked"``, ``"budget"`` or ``"cancelled"``; None while it runs.
+    cost : Cost
+        What it cost so far.
+    policy : str
+        The stop rules.
+    seed : int
+        The seed.
+    """
+
+    question: str
+    winner: str | None
+    answer: str | None
+    trace: int | None
+    p_mode: float | None
+    share: float
+    margin: float
+    tally: tuple[TallyRow, ...]
+    num_tied: int
+    num_cast: int
+    num_none: int
+    stop_reason: str | None
+    cost: Cost
+    policy: str
+    seed: int
+
+    @property
+    def confidence(self) -> float:
+        """What the votes alone support: `share`. Neither `p_mode` nor a probability of truth."""
+        return self.share
+
+    @property
+    def done(self) -> bool:
+        """Whether the vote is decided."""
+        return self.stop_reason is not None
+
+    @property
+    def abstained(self) -> bool:
+        """Whether a decided vote has no winner."""
+        return self.done and self.winner is None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start `n` traces of question `q`: those of `traces`."""
+
+    q: Question
+    n: int
+    first: int = 0
+
+    @property
+    def traces(self) -> range:
+        """Numbers of the traces to start."""
+        return range(self.first, self.first + self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop these running traces of question `q`; ends that race with it may still be reported."""
+
+    q: Question
+    traces: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The vote on question `q` is decided."""
+
+    q: Question
+    result: Result
+
+
+Action = Launch | Cancel | Done
+"""What the host is asked to do."""
+
+
+class Voter:
+    """A pool of questions, each answered by several traces, under one policy.
+
+    Parameters
+    ----------
+    key : {"number", "choice", "text"}
+        When two answers are one: as exact rationals (``1/2`` and ``0.5``; currency, thousands
+        commas, per cent, units), as letters of multiple choice, or as trimmed text. An answer that
+        the key cannot read is an abstention: paid for, no ballot, never an error.
+    key_options : mapping, optional
+        ``delimiters`` : list of str or (str, str)
+            Marks before an answer inside a `text`, with closing marks. Default for numbers and
+            choices: a LaTeX box, ``<answer>...</answer>``, ``####``, ``answer is``, ``answer:``.
+        ``fallback`` : {"off", "first", "last"}
+            Which stand-alone number or letter to take where no mark tells. Default "off": unfinished
+            reasoning shall not vote.
+        ``percent`` : {"strip", "scale"}
+            Whether ``10%`` is 10 (default) or 1/10.
+        ``letters`` : str
+            Letters of a choice, default ``"ABCDE"``.
+        ``options`` : list of str
+            Texts of the options, in the order of the letters; a unique match counts as its letter.
+    weight : {"one"}
+        Weight of a ballot.
+    stop : str or sequence of str
+        Stop rules; the vote stops when any fires. ``"majority"`` never stops by itself, ``"locked"``
+        stops when nothing can change the winner, ``"beta:C"`` when the leader is the sampler's mode
+        with posterior probability `C` (Adaptive-Consistency). Every vote is also wrapped by
+        ``locked``, which changes no answer.
+    budget : int
+        Largest number of traces a question may launch.
+    ties : {"first"}
+        Equal counts go to the key whose first ballot was launched earliest.
+    seed : int
+        Seed of random decisions; none of the rules above makes any.
+    order : {"launch"}
+        In which order ballots count.
+    latency : float in [0, 1] or "max"
+        Launch control: 0 launches the fewest traces that could decide, 1 expects some misses,
+        ``"max"`` launches the whole budget at once and cancels.
+    bare : bool
+        Without the lossless wrapper, and ``locked`` without its tie rule: replays of published
+        numbers.
+
+    Raises
+    ------
+    UnsupportedError
+        A key, weight, rule, tie or order that is specified but does not exist yet.
+    InputError
+        Any other name, or a value out of range. Both list what exists.
+    LimitError
+        A budget above 65,536.
+
+    Notes
+    -----
+    One ballot costs constant time. A question holds its answers, at most 64 KiB each, until
+    `forget`; `memory` reports the bytes. Calls from several threads at once raise `StateError`.
+
+    Examples
+    --------
+    >>> from trivium import Voter
+    >>> v = Voter(key="number", stop=["beta:0.95"], budget=40)
+    >>> q = v.open("q17")
+    >>> v.next()
+    [Launch(q=Question(0, 'q17'), n=4, first=0)]
+    >>> for trace in range(3):
+    ...     _ = v.finish(q, trace, text="3 + 11 = 14. The answer is 14.")
+    >>> [done] = v.finish(q, 3, answer="14.0")
+    >>> done.result.winner, done.result.p_mode, done.result.stop_reason
+    ('14', 0.96875, 'rule:beta:0.95')
+    """
+
+    __slots__ = ("_core", "_questions")
+
+    _core: _core.Voter
+    _questions: dict[int, Question]
+
+    def __init__(
+        self,
+        key: str = "number",
+        *,
+        key_options: Mapping[str, Any] | None = None,
+        weight: str = "one",
+        stop: str | Sequence[str] = ("beta:0.95",),
+        budget: int = 40,
+        ties: str = "first",
+        seed: int = 0,
+        order: str = "launch",
+        latency: float | str = 0.0,
+        bare: bool = False,
+    ) -> None:
+        if isinstance(latency, str) and latency != "max":
+            raise InputError(f'latency: {latency!r} is neither "max" nor a number in [0, 1]')
+        config = _config(key, key_options, weight, ties, seed)
+        config["stop"] = [stop] if isinstance(stop, str) else _strings("stop", stop)
+        config["budget"] = _budget(budget)
+        config["order"] = _string("order", order)
+        config["latency"] = None if isinstance(latency, str) else float(latency)
+        config["bare"] = bool(bare)
+        self._core = _core.Voter(config)
+        self._questions = {}
+
+    def open(self, id: str, *, budget: int | None = None, seed: int | None = None) -> Question:  # noqa: A002
+        """Open a question; `next` returns its first launches.
+
+        Parameters
+        ----------
+        id : str
+            Its id, unique among the open questions.
+        budget, seed : int, optional
+            In place of the voter's.
+
+        Returns
+        -------
+        Question
+            A handle. All methods take the id as well.
+
+        Raises
+        ------
+        InputError
+            The id is in use, or a value is out of range.
+        """
+        name = _utf8("id", id)
+        limit = None if budget is None else _budget(budget)
+        number = None if seed is None else _range("seed", seed, 64)
+        handle = self._core.open(name, limit, number)
+        question = Question(handle, name)
+        self._questions[handle] = question
+        return question
+
+    def next(self) -> list[Action]:
+        """Launches of the questions opened since the last call, in the order of opening.
+
+        Later launches are returned by the `finish` that causes them.
+        """
+        return self._actions(self._core.launches())
+
+    def tokens(
+        self,
+        qs: Any,
+        ts: Any,
+        ids: Any = None,
+        lps: Any = None,
+        conf: Any = None,
+    ) -> list[Action]:
+        """Report the tokens of one engine step, one row a token.
+
+        Parameters
+        ----------
+        qs, ts : int array, shape (rows,)
+            Handle of the question and trace number of each token.
+        ids : int array, shape (rows,), optional
+            Token ids; no rule reads them yet.
+        lps : float array, shape (rows,), optional
+            Log-probabilities of the tokens.
+        conf : float array, shape (rows,), optional
+            Token confidences.
+
+        Returns
+        -------
+        list of Action
+            Traces to cancel; none of the rules so far cancels by tokens.
+
+        Raises
+        ------
+        InputError
+            Shapes that differ, an unknown question or trace, a value that is not a number.
+        StateError
+            A trace that has ended. No row counts then.
+        """
+        rows = _array("qs", qs, np.int64)
+        if ids is not None and _array("ids", ids, np.int64).shape != rows.shape:
+            raise InputError(f"ids: needs the shape of qs, {rows.shape}")
+        return self._actions(
+            self._core.tokens(
+                rows,
+                _array("ts", ts, np.int64),
+                None if lps is None else _rows("lps", lps, rows),
+                None if conf is None else _rows("conf", conf, rows),
+            )
+        )
+
+    def finish(
+        self,
+        q: int | str,
+        trace: int,
+        *,
+        text: str | None = None,
+        answer: str | None = None,
+        reason: str = "stop",
+        sum_logprob: float | None = None,
+        num_tokens: int | None = None,
+        reward: float | None = None,
+    ) -> list[Action]:
+        """Report that a trace has ended.
+
+        Parameters
+        ----------
+        q : Question, int or str
+            The question.
+        trace : int
+            The trace.
+        text : str, optional
+            Its whole output; the answer is extracted.
+        answer : str, optional
+            The answer alone. Without either the trace abstains.
+        reason : {"stop", "length", "cancelled", "error"}
+            Why it ended. After ``"length"`` an answer that runs into the end of the text may be
+            truncated and does not count; the last two cast no ballot.
+        sum_logprob, num_tokens : optional
+            Override what `tokens` gathered.
+        reward : float, optional
+            A reward; no rule reads it yet.
+
+        Returns
+        -------
+        list of Action
+            Nothing, or a launch, or what to cancel and the decision. A trace that ends after the
+            decision is booked as cost and causes nothing.
+
+        Raises
+        ------
+        InputError
+            An unknown question or trace, both `text` and `answer`, a value that is not finite.
+        StateError
+            The trace has ended already.
+        """
+        if text is not None and answer is not None:
+            raise InputError("text, answer: give one of them")
+        tokens = None if num_tokens is None else _range("num_tokens", num_tokens, 63)
+        return self._actions(
+            self._core.finish(
+                self._handle(q),
+                _range("trace", trace, 63),
+                None if text is None else _utf8("text", text),
+                None if answer is None else _utf8("answer", answer),
+                _string("reason", reason),
+                None if sum_logprob is None else float(sum_logprob),
+                tokens,
+                None if reward is None else float(reward),
+            )
+        )
+
+    def close(self, q: int | str) -> list[Action]:
+        """Decide a question with what has been counted; nothing if it is decided already."""
+        return self._actions(self._core.close(self._handle(q)))
+
+    def forget(self, q: int | str) -> None:
+        """Drop a question and everything it holds."""
+        handle = self._handle(q)
+        self._core.forget(handle)
+        self._questions.pop(handle, None)
+
+    def result(self, q: int | str) -> Result:
+        """State of the vote on a question."""
+        return _result(self._core.result(self._handle(q)))
+
+    def log(self, q: int | str) -> bytes:
+        """Events of a question, with the policy, as bytes for `replay`."""
+        return self._core.log(self._handle(q))
+
+    @staticmethod
+    def replay(data: bytes) -> Result:
+        """Run a log again.
+
+        Returns
+        -------
+        Result
+            Equal to the `result` that the question had when the log was taken.
+
+        Raises
+        ------
+        InputError
+            The bytes are no log, are damaged, or this version decides otherwise.
+        """
+        return _result(_core.Voter.replay(bytes(data)))
+
+    def key_of(self, answer: str | None = None, *, text: str | None = None) -> str | None:
+        """Key of an answer, or of the answer in a text; None for an abstention."""
+        if (text is None) == (answer is None):
+            raise InputError("text, answer: give one of them")
+        return self._core.key_of(
+            None if text is None else _utf8("text", text),
+            None if answer is None else _utf8("answer", answer),
+        )
+
+    def memory(self) -> int:
+        """Bytes held, roughly."""
+        return self._core.memory()
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    async def run(
+        self,
+        sample_fn: Callable[[int], Awaitable[str | None]],
+        question: str,
+        *,
+        budget: int | None = None,
+        seed: int | None = None,
+    ) -> Result:
+        """Sample and vote until the question is decided.
+
+        Parameters
+        ----------
+        sample_fn : async callable
+            Takes a trace number, returns the output of that trace, or None for a failure.
+        question : str
+            Id of the question.
+        budget, seed : int, optional
+            In place of the voter's.
+
+        Returns
+        -------
+        Result
+            The decision. Samples that it makes superfluous are cancelled.
+
+        Raises
+        ------
+        Exception
+            What `sample_fn` raises; the other samples are cancelled and the question is forgotten.
+        """
+        q = self.open(question, budget=budget, seed=seed)
+        running: dict[asyncio.Future[str | None], int] = {}
+        try:
+            # `next` may return launches of other questions too; this question's come from here.
+            actions = self._actions(self._core.launch(q))
+            while True:
+                for action in actions:
+                    if isinstance(action, Done):
+                        return action.result
+                    if isinstance(action, Launch):
+                        running |= {asyncio.ensure_future(sample_fn(t)): t for t in action.traces}
+                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                actions = []
+                for task in sorted(ended, key=running.__getitem__):
+                    actions += self.finish(q, running.pop(task), text=task.result())
+        except BaseException:
+            self.forget(q)
+            raise
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _handle(self, q: int | str) -> int:
+        if isinstance(q, str):
+            return self._core.find(_utf8("q", q))
+        return _range("q", q, 63)
+
+    def _actions(self, raw: list[tuple[str, int, Any]]) -> list[Action]:
+        out: list[Action] = []
+        for kind, handle, payload in raw:
+            q = self._questions[handle]
+            if kind == "launch":
+                first, n = payload
+                out.append(Launch(q, n, first))
+            elif kind == "cancel":
+                out.append(Cancel(q, tuple(payload)))
+            else:
+                out.append(Done(q, _result(payload)))
+        return out
+
+
+def vote(
+    answers: Sequence[str | None],
+    *,
+    key: str = "number",
+    key_options: Mapping[str, Any] | None = None,
+    weight: str = "one",
+    ties: str = "first",
+    seed: int = 0,
+) -> Result:
+    """Majority of a list of answers.
+
+    Parameters
+    ----------
+    answers : sequence of str or None
+        The answers, each alone; None abstains.
+    key, key_options, weight, ties, seed
+        As for `Voter`.
+
+    Returns
+    -------
+    Result
+        That of a voter told of each answer in turn, all of them counted.
+
+    Examples
+    --------
+    >>> from trivium import vote
+    >>> result = vote(["1/2", "0.5", "3"], key="number")
+    >>> result.winner, result.share, result.tally
+    ('1/2', 0.6666666666666666, (TallyRow(key='1/2', count=2, weight=2.0), TallyRow(key='3', count=1, weight=1.0)))
+    """
+    if isinstance(answers, (str, bytes)):
+        raise InputError("answers: needs a sequence of answers, not one text")
+    config = _config(key, key_options, weight, ties, seed)
+    config |= {"stop": ["majority"], "budget": 1, "order": "launch", "latency": None, "bare": True}
+    said = [None if a is None else _utf8(f"answers[{i}]", a) for i, a in enumerate(answers)]
+    return _result(_core.vote(said, config))
+
+
+def _result(raw: dict[str, Any]) -> Result:
+    raw["tally"] = tuple(TallyRow(*row) for row in raw["tally"])
+    raw["cost"] = Cost(*raw["cost"])
+    return Result(**raw)
+
+
+_OPTIONS: dict[str, Any] = {
+    "delimiters": None,
+    "fallback": "off",
+    "percent": "strip",
+    "letters": "ABCDE",
+    "options": (),
+}
+
+
+def _config(
+    key: str, key_options: Mapping[str, Any] | None, weight: str, ties: str, seed: int
+) -> dict[str, Any]:
+    given = dict(key_options or {})
+    unknown = [name for name in given if name not in _OPTIONS]
+    if unknown:
+        raise InputError(f"key_options: {unknown[0]!r} is unknown; choose of: {', '.join(_OPTIONS)}")
+    options = _OPTIONS | given
+    delimiters = options["delimiters"]
+    if delimiters is not None:
+        options["delimiters"] = [_delimiter(mark) for mark in delimiters]
+    for name in ("fallback", "percent", "letters"):
+        options[name] = _string(name, options[name])
+    options["options"] = _strings("options", options["options"])
+    return options | {
+        "key": _string("key", key),
+        "weight": _string("weight", weight),
+        "ties": _string("ties", ties),
+        "seed": _range("seed", seed, 64),
+    }
+
+
+def _delimiter(mark: Any) -> tuple[str, str | None]:
+    if isinstance(mark, str):
+        return _utf8("delimiters", mark), None
+    try:
+        start, end = mark
+    except (TypeError, ValueError):
+        raise InputError(f"delimiters: {mark!r} is neither a text nor a pair of texts") from None
+    return _utf8("delimiters", start), _utf8("delimiters", end)
+
+
+def _string(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{what}: needs a text, found {type(value).__name__}")
+    return value
+
+
+def _strings(what: str, values: Any) -> list[str]:
+    if isinstance(values, (str, bytes)):
+        raise InputError(f"{what}: needs a list of texts, found one text")
+    return [_utf8(what, value) for value in values]
+
+
+def _utf8(what: str, value: Any) -> str:
+    """Text without lone surrogates, which no UTF-8 string can hold."""
+    value = _string(what, value)
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode()
+
+
+def _range(what: str, value: Any, bits: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{what}: needs an integer, found {type(value).__name__}") from None
+    if not 0 <= number < 1 << bits:
+        raise InputError(f"{what}: {number} is not in 0 .. 2**{bits} - 1")
+    return number
+
+
+def _budget(value: Any) -> int:
+    return min(_range("budget", value, 63), 2**32 - 1)
+
+
+def _array(what: str, values: Any, dtype: Any) -> npt.NDArray[Any]:
+    """One axis of a numeric array, copied only where type or layout ask for it."""
+    if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
+        try:
+            values = np.from_dlpack(values)
+        except (BufferError, RuntimeError, TypeError) as e:
+            raise InputError(f"{what}: cannot be read as a CPU array: {e}") from None
+    try:
+        array = np.asarray(values)
+        if array.size == 0:
+            array = array.astype(dtype)
+        if dtype is np.int64 and array.dtype.kind not in "iu":
+            raise InputError(f"{what}: needs integers, found {array.dtype}")
+        array = np.ascontiguousarray(array, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as e:
+        if isinstance(e, InputError):
+            raise
+        raise InputError(f"{what}: {e}") from None
+    if array.ndim != 1:
+        raise InputError(f"{what}: has shape {array.shape}; one axis is expected")
+    return array
+
+
+def _rows(what: str, values: Any, rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    array = _array(what, values, np.float64)
+    if array.shape != rows.shape:
+        raise InputError(f"{what}: has shape {array.shape}; qs has {rows.shape}")
+    return array
