@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trivium
 from hypothesis import given
 from hypothesis import strategies as st
 from trivium import Vocabulary
@@ -200,3 +201,115 @@ def test_cuda_integers_are_refused_by_the_cpu_path(cuda: None) -> None:
     torch = torch_module()
     with pytest.raises(InputError, match="device"):
         VOCAB.decode(torch.zeros(2, dtype=torch.int64, device="cuda"))
+
+
+# ---- logits -----------------------------------------------------------------------------------
+
+WIDTH = 12
+
+
+def verify(rows: Any) -> list[int]:
+    """Emitted tokens of one step whose tree has as many nodes as `rows`."""
+    spec = trivium.Speculator(WIDTH, sources=["suffix"], seed=3)
+    req = spec.start([1, 2, 3, 4, 1, 2])
+    batch = spec.propose([req])
+    return spec.verify(batch, logits=rows).tokens.tolist()
+
+
+def num_nodes() -> int:
+    spec = trivium.Speculator(WIDTH, sources=["suffix"], seed=3)
+    return len(spec.propose([spec.start([1, 2, 3, 4, 1, 2])]).tokens)
+
+
+# Small integers are exact in every float type, so every spelling must give the same tokens.
+LOGITS = np.random.default_rng(5).integers(-3, 4, size=(num_nodes(), WIDTH)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_logits_of_any_float_type_give_the_same_tokens(dtype: str) -> None:
+    assert verify(LOGITS.astype(dtype)) == verify(LOGITS)
+
+
+def test_rows_may_be_strided_and_read_only() -> None:
+    wide = np.full((len(LOGITS), WIDTH + 5), 99, dtype=np.float32)
+    wide[:, :WIDTH] = LOGITS
+    assert verify(wide[:, :WIDTH]) == verify(LOGITS)
+    double = np.repeat(LOGITS, 2, axis=0)
+    assert verify(double[::2]) == verify(LOGITS)
+    LOGITS.flags.writeable = False
+    try:
+        assert verify(LOGITS) == verify(LOGITS.copy())
+    finally:
+        LOGITS.flags.writeable = True
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        LOGITS[:-1],
+        LOGITS[:, :-1],
+        LOGITS[0],
+        LOGITS[None],
+        np.asfortranarray(LOGITS),
+        np.repeat(LOGITS, 2, axis=1)[:, ::2],
+        LOGITS[::-1],
+        np.broadcast_to(LOGITS[:1], LOGITS.shape),
+        LOGITS.astype(np.int64),
+        LOGITS.astype(bool),
+        LOGITS.astype(np.complex64),
+        LOGITS.astype(object),
+        LOGITS.astype(">f4"),
+        np.full_like(LOGITS, np.nan),
+        np.full_like(LOGITS, np.inf),
+        "rows",
+    ],
+    ids=lambda x: f"{getattr(x, 'dtype', type(x))} {getattr(x, 'shape', '')}",
+)
+def test_other_logits_are_input_errors(bad: Any) -> None:
+    with pytest.raises(InputError):
+        verify(bad)
+
+
+def test_a_misaligned_array_is_an_input_error() -> None:
+    raw = bytearray(LOGITS.nbytes + 1)
+    x = np.frombuffer(raw, dtype=np.float32, offset=1).reshape(LOGITS.shape)
+    with pytest.raises(InputError):
+        verify(x)
+
+
+def test_an_error_leaves_the_request_as_it_was() -> None:
+    spec = trivium.Speculator(WIDTH, sources=["suffix"], seed=3)
+    req = spec.start([1, 2, 3, 4, 1, 2])
+    batch = spec.propose([req])
+    with pytest.raises(InputError):
+        spec.verify(batch, logits=np.full_like(LOGITS, np.nan))
+    assert len(req) == 6
+    assert spec.verify(batch, logits=LOGITS).tokens.tolist() == verify(LOGITS)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_torch_logits(dtype: str) -> None:
+    torch = torch_module()
+    rows = torch.from_numpy(LOGITS.copy()).to(getattr(torch, dtype))
+    assert verify(rows) == verify(LOGITS)
+    wide = torch.cat([rows, rows], dim=1)
+    assert verify(wide[:, :WIDTH]) == verify(LOGITS)
+
+
+@pytest.mark.stack
+def test_torch_logits_that_need_grad_are_refused_with_a_hint() -> None:
+    torch = torch_module()
+    rows = torch.from_numpy(LOGITS.copy()).requires_grad_()
+    with pytest.raises(InputError, match="detach"):
+        verify(rows)
+    assert verify(rows.detach()) == verify(LOGITS)
+
+
+@pytest.mark.stack
+def test_torch_logits_elsewhere_are_refused() -> None:
+    torch = torch_module()
+    with pytest.raises(InputError):
+        verify(torch.zeros(LOGITS.shape, device="meta"))
+    with pytest.raises(InputError):
+        verify(torch.zeros(LOGITS.shape).to_sparse())
