@@ -15,11 +15,14 @@ __all__ = [
     "Vocabulary",
     "Voter",
     "__version__",
+    "cuda_doctor",
     "replay_keys",
     "vote",
 ]
 
 __version__: str
+
+def cuda_doctor() -> dict[str, Any]: ...
 
 @final
 class Vocabulary:

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 mod arrays;
 mod constraint;
+mod cuda;
 mod errors;
 mod guard;
 mod spec;
@@ -16,6 +17,8 @@ mod voter;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::cuda::cuda_doctor;
     #[pymodule_export]
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
     #[pymodule_export]
