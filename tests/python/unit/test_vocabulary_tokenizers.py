@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trivium import Vocabulary
+from trivium import Vocabulary, tinylm
 from trivium.errors import InputError, UnsupportedError
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -378,6 +378,25 @@ def test_transformers_fast() -> None:
         assert vocab.decode(tok(text)["input_ids"]) == text.encode()
     both = Vocabulary.from_tokenizer(tok, eos=[tok.eos_token_id, tok.pad_token_id])
     assert both.eos == sorted([tok.eos_token_id, tok.pad_token_id])
+
+
+@pytest.mark.stack
+@given(any_text)
+def test_tokenizer_that_ships(text: str) -> None:
+    tok, vocab = shipped()
+    assert vocab.decode(tok(text, add_special_tokens=False)["input_ids"]) == text.encode()
+
+
+@cache
+def shipped() -> tuple[Any, Vocabulary]:
+    transformers = pytest.importorskip("transformers")
+    folder = tinylm.path("target")
+    if not (folder / "tokenizer.json").is_file():
+        pytest.skip("the checkpoint is not in this checkout")
+    tok = transformers.AutoTokenizer.from_pretrained(folder)
+    ends = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    config = json.loads((folder / "config.json").read_text())
+    return tok, Vocabulary.from_tokenizer(tok, eos=ends, num_rows=config["vocab_size"])
 
 
 def test_an_added_token_that_ends_the_sequence_is_a_symbol() -> None:
