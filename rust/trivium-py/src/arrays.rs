@@ -70,6 +70,7 @@ pub(crate) struct Foreign<'py> {
     dtype: Dtype,
     shape: Vec<usize>,
     strides: Vec<isize>,
+    /// Marked so by its exporter, or a copy that nobody would see written.
     read_only: bool,
 }
 
@@ -77,13 +78,17 @@ impl<'py> Foreign<'py> {
     /// Exports `object`; lists and buffers go through `numpy.asarray` first.
     pub(crate) fn new(object: &Bound<'py, PyAny>, what: &'static str) -> PyRes<Self> {
         let py = object.py();
+        let mut temporary = false;
         let object = if object.hasattr("__dlpack__")? {
             object.clone()
         } else {
-            let kwargs = PyDict::new(py);
-            py.import("numpy")?
-                .call_method("asarray", (object,), Some(&kwargs))
-                .map_err(|e| input(py, what, format!("cannot be read as an array: {e}")))?
+            let array = py
+                .import("numpy")?
+                .call_method1("asarray", (object,))
+                .map_err(|e| input(py, what, format!("cannot be read as an array: {e}")))?;
+            // Buffers are viewed, anything else was copied.
+            temporary = array.getattr("flags")?.getattr("owndata")?.extract()?;
+            array
         };
         let (device, _): (i32, i32) = object
             .call_method0("__dlpack_device__")
@@ -115,7 +120,9 @@ impl<'py> Foreign<'py> {
         })?
         .cast_into::<PyCapsule>()
         .map_err(|e| input(py, what, format!("exports no capsule: {e}")))?;
-        Self::from_capsule(capsule, what)
+        let mut foreign = Self::from_capsule(capsule, what)?;
+        foreign.read_only |= temporary;
+        Ok(foreign)
     }
 
     fn from_capsule(capsule: Bound<'py, PyCapsule>, what: &'static str) -> PyRes<Self> {
@@ -307,7 +314,8 @@ impl<'py> Foreign<'py> {
                     (0..r).flat_map(|i| x[i * s..i * s + w].iter().copied()).collect()
                 }
                 other => {
-                    return self.complain(format!("has dtype {other:?}; int32 or int64 is expected"));
+                    return self
+                        .complain(format!("has dtype {other:?}; int32 or int64 is expected"));
                 }
             }
         };
@@ -323,7 +331,7 @@ impl<'py> Foreign<'py> {
         // SAFETY: int32 and uint32 share size and validity.
         let (x, rows, width, step) = unsafe { self.slice::<u32>()? };
         if self.read_only {
-            return self.complain("is read-only".into());
+            return self.complain("is read-only, or no array".into());
         }
         if rows > 1 && step != width {
             return self.complain("must be contiguous".into());
@@ -339,7 +347,7 @@ impl<'py> Foreign<'py> {
             return self.complain(format!("has shape {:?}; one row is expected", self.shape));
         }
         if self.read_only {
-            return self.complain("is read-only".into());
+            return self.complain("is read-only, or no array".into());
         }
         // SAFETY: the branch names the type; writable by invariant 3.
         unsafe {
