@@ -313,3 +313,145 @@ def test_torch_logits_elsewhere_are_refused() -> None:
         verify(torch.zeros(LOGITS.shape, device="meta"))
     with pytest.raises(InputError):
         verify(torch.zeros(LOGITS.shape).to_sparse())
+
+
+# ---- masks: written in place ------------------------------------------------------------------
+
+MASKED = Vocabulary(
+    [*(bytes([b]) for b in range(256)), b""], eos=[256], special={256: "</s>"}, num_rows=260
+)
+WORDS = 9
+
+
+def matcher() -> Any:
+    return trivium.GrammarMask.regex("[ab]+c", MASKED).matcher()
+
+
+def allowed(words: np.ndarray) -> list[int]:
+    return [i for i in range(32 * WORDS) if words.view(np.uint32)[i // 32] >> (i % 32) & 1]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_fill_writes_the_callers_words(dtype: str) -> None:
+    row = np.full(WORDS, 7, dtype=dtype)
+    matcher().fill(row)
+    assert allowed(row) == [ord("a"), ord("b")]
+    table = np.full((3, WORDS), 7, dtype=dtype)
+    matcher().fill(table[1])
+    assert allowed(table[1]) == [ord("a"), ord("b")]
+    assert (table[[0, 2]] == 7).all()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros(WORDS - 1, dtype=np.int32),
+        np.zeros(WORDS, dtype=np.int64),
+        np.zeros(WORDS, dtype=np.float32),
+        np.zeros(2 * WORDS, dtype=np.int32)[::2],
+        np.zeros((2, WORDS), dtype=np.int32),
+        np.zeros(WORDS, dtype=bool),
+        None,
+        "row",
+    ],
+    ids=lambda x: f"{getattr(x, 'dtype', type(x))} {getattr(x, 'shape', '')}",
+)
+def test_other_mask_rows_are_input_errors(bad: Any) -> None:
+    with pytest.raises(InputError):
+        matcher().fill(bad)
+
+
+def test_what_is_wider_than_the_logits_is_masked() -> None:
+    row = np.full(WORDS + 2, -1, dtype=np.int32)
+    matcher().fill(row)
+    assert allowed(row[:WORDS]) == [ord("a"), ord("b")]
+    assert not row[WORDS:].any()
+    logits = np.zeros(300, dtype=np.float32)
+    matcher().apply(logits)
+    assert np.isneginf(logits[257:]).all()
+
+
+def test_what_cannot_be_written_in_place_is_refused() -> None:
+    row = np.zeros(WORDS, dtype=np.int32)
+    row.flags.writeable = False
+    with pytest.raises(InputError):
+        matcher().fill(row)
+    logits = np.zeros(260, dtype=np.float32)
+    logits.flags.writeable = False
+    with pytest.raises(InputError):
+        matcher().apply(logits)
+    assert not row.any()
+    assert not logits.any()
+    with pytest.raises(InputError):
+        matcher().apply([0.0] * 260)  # a list has no memory to write to
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_apply_writes_the_callers_logits(dtype: str) -> None:
+    row = np.zeros(260, dtype=dtype)
+    kept = matcher().apply(row)
+    assert [i for i, x in enumerate(row) if x == 0] == [ord("a"), ord("b")]
+    assert np.isneginf(row).sum() == 258
+    assert kept == pytest.approx(np.log(2 / 260))
+    table = np.zeros((3, 260), dtype=dtype)
+    matcher().apply(table[1:2])
+    assert np.isneginf(table[1]).sum() == 258
+    assert not table[[0, 2]].any()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros(259, dtype=np.float32),
+        np.zeros((2, 260), dtype=np.float32),
+        np.zeros(520, dtype=np.float32)[::2],
+        np.zeros(260, dtype=np.int32),
+        np.zeros(260, dtype=np.complex64),
+        np.float32(3),
+        None,
+    ],
+    ids=lambda x: f"{getattr(x, 'dtype', type(x))} {getattr(x, 'shape', '')}",
+)
+def test_other_logits_to_mask_are_input_errors(bad: Any) -> None:
+    with pytest.raises(InputError):
+        matcher().apply(bad)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_torch_tensors_are_masked_in_place(dtype: str) -> None:
+    torch = torch_module()
+    row = torch.zeros(260, dtype=getattr(torch, dtype))
+    where = row.data_ptr()
+    matcher().apply(row)
+    assert row.data_ptr() == where
+    assert torch.isneginf(row).sum() == 258
+    words = torch.zeros((2, WORDS), dtype=torch.int32)
+    matcher().fill(words[1])
+    assert allowed(words[1].numpy()) == [ord("a"), ord("b")]
+    assert not words[0].any()
+
+
+@pytest.mark.stack
+def test_torch_tensors_that_cannot_be_written_are_refused() -> None:
+    torch = torch_module()
+    for bad in (
+        torch.zeros(260, requires_grad=True),
+        torch.zeros(260, device="meta"),
+        torch.zeros(260, dtype=torch.int64),
+        torch.zeros(520)[::2],
+        torch.zeros(1).expand(260),
+    ):
+        with pytest.raises(InputError):
+            matcher().apply(bad)
+
+
+def test_fill_batch_writes_one_row_each() -> None:
+    out = np.full((2, WORDS), -1, dtype=np.int32)
+    done = matcher()
+    assert done.commit(ord("a"))
+    trivium.fill_batch([matcher(), done], out)
+    assert allowed(out[0]) == [ord("a"), ord("b")]
+    assert allowed(out[1]) == [ord("a"), ord("b"), ord("c")]
+    with pytest.raises(InputError):
+        trivium.fill_batch([matcher()], np.zeros((1, WORDS - 1), dtype=np.int32))
