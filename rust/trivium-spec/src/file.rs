@@ -43,11 +43,13 @@ pub(crate) fn write(path: &Path, config: &SpeculatorConfig, saved: &Saved) -> Re
 }
 
 pub(crate) fn read(path: &Path) -> Result<(SpeculatorConfig, Saved)> {
-    let raw = std::fs::read(path).map_err(|e| Error::input("path", format!("cannot be read: {e}")))?;
+    let raw =
+        std::fs::read(path).map_err(|e| Error::input("path", format!("cannot be read: {e}")))?;
     let (_, head) = SafeTensors::read_metadata(&raw).map_err(bad)?;
     let tensors = SafeTensors::deserialize(&raw).map_err(bad)?;
     let meta = head.metadata().clone().unwrap_or_default();
-    let text = |name: &str| meta.get(name).ok_or_else(|| bad(format!("metadata {name} is missing")));
+    let text =
+        |name: &str| meta.get(name).ok_or_else(|| bad(format!("metadata {name} is missing")));
     if text("format")? != FORMAT {
         return Err(bad(format!("format {:?}, this version reads {FORMAT}", text("format")?)));
     }

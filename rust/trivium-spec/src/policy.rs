@@ -116,9 +116,8 @@ mod tests {
             1..=9 => 1.0 + 0.4 * (n as f64 - 1.0) / 8.0,
             _ => 1.4 + 1.6 * (n as f64 - 9.0) / 8.0,
         };
-        let rate = |k: usize| {
-            (1.0 + scores[..k].iter().map(|s| f64::from(*s)).sum::<f64>()) / t(k + 1)
-        };
+        let rate =
+            |k: usize| (1.0 + scores[..k].iter().map(|s| f64::from(*s)).sum::<f64>()) / t(k + 1);
         let want = (0..=scores.len()).max_by(|&a, &b| rate(a).total_cmp(&rate(b))).unwrap();
         assert_eq!(m.best_prefix(1, &scores), want);
     }

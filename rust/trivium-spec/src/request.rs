@@ -117,7 +117,9 @@ impl Request {
             source.commit(tokens);
         }
         if let Some(law) = &mut self.law {
-            tokens.iter().for_each(|&t| law.observe(t));
+            for &t in tokens {
+                law.observe(t);
+            }
         }
     }
 
@@ -147,7 +149,9 @@ impl Request {
         }
         if let Some(initial) = &self.initial_law {
             let mut law = initial.fork();
-            self.tokens[self.prompt_len..].iter().for_each(|&t| law.observe(t));
+            for &t in &self.tokens[self.prompt_len..] {
+                law.observe(t);
+            }
             self.law = Some(law);
         }
         Ok(())

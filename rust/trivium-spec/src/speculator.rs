@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use trivium_core::error::{Error, Result};
 use trivium_core::logits::LogitsBatch;
-use trivium_core::{Keyed, TargetLaw, TokenId, ids};
+use trivium_core::{Chance, Keyed, TargetLaw, TokenId, ids};
 
 /// How the size of a tree is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -203,25 +203,6 @@ impl Speculator {
         grow(requests, &calibrators, limits, cost)
     }
 
-    fn check(&self, batch: &TreeBatch, requests: &[&mut Request], rows: usize) -> Result<()> {
-        if batch.len() != requests.len() {
-            return Err(Error::input(
-                "batch",
-                format!("holds {} trees for {} requests", batch.len(), requests.len()),
-            ));
-        }
-        if rows != batch.num_nodes() {
-            return Err(Error::input(
-                "rows",
-                format!("{rows} rows for {} nodes; row i belongs to node i", batch.num_nodes()),
-            ));
-        }
-        for (b, r) in requests.iter().enumerate() {
-            sampled::check_owner(batch.lens[b], batch.owners[b], r)?;
-        }
-        Ok(())
-    }
-
     /// Verifies ids that the host sampled, one a row (-1: not computed).
     ///
     /// # Errors
@@ -234,13 +215,17 @@ impl Speculator {
         sampled_ids: &[i64],
         top_ids: Option<(&[i64], usize)>,
     ) -> Result<Verified> {
-        self.check(batch, requests, sampled_ids.len())?;
+        check(batch, requests, sampled_ids.len())?;
         let vocab = self.config.vocab_size;
         if let Some((flat, k)) = top_ids {
             if flat.len() != batch.num_nodes() * k {
-                return Err(Error::input("top_ids", format!("{} ids for {} rows", flat.len(), batch.num_nodes())));
+                return Err(Error::input(
+                    "top_ids",
+                    format!("{} ids for {} rows", flat.len(), batch.num_nodes()),
+                ));
             }
-            if let Some(&bad) = flat.iter().find(|&&t| t != -1 && ids::check_id(t, vocab).is_err()) {
+            if let Some(&bad) = flat.iter().find(|&&t| t != -1 && ids::check_id(t, vocab).is_err())
+            {
                 return Err(Error::OutOfVocabulary { token: bad, vocab });
             }
         }
@@ -268,11 +253,37 @@ impl Speculator {
         logits: LogitsBatch<'_>,
         laws: &[Box<dyn TargetLaw>],
     ) -> Result<Verified> {
-        self.check(batch, requests, logits.rows())?;
-        if logits.vocab() != self.config.vocab_size || laws.len() != requests.len() {
+        let mut noise: Vec<Keyed> = requests.iter().map(|r| Keyed::new(r.seed, r.branch)).collect();
+        let mut chances: Vec<&mut dyn Chance> =
+            noise.iter_mut().map(|k| k as &mut dyn Chance).collect();
+        self.verify_with(batch, requests, logits, laws, &mut chances)
+    }
+
+    /// As [`verify_logits`](Self::verify_logits) with the randomness given, one a request: the
+    /// entry by which the oracle walks every outcome.
+    ///
+    /// # Errors
+    /// As [`verify_logits`](Self::verify_logits).
+    pub fn verify_with(
+        &self,
+        batch: &TreeBatch,
+        requests: &[&mut Request],
+        logits: LogitsBatch<'_>,
+        laws: &[Box<dyn TargetLaw>],
+        chances: &mut [&mut dyn Chance],
+    ) -> Result<Verified> {
+        check(batch, requests, logits.rows())?;
+        let fits = laws.len() == requests.len() && chances.len() == requests.len();
+        if logits.vocab() != self.config.vocab_size || !fits {
             return Err(Error::input(
                 "logits",
-                format!("are {} wide, the speculator has {}", logits.vocab(), self.config.vocab_size),
+                format!(
+                    "are {} wide with {} laws for {} requests, the speculator has {}",
+                    logits.vocab(),
+                    laws.len(),
+                    requests.len(),
+                    self.config.vocab_size
+                ),
             ));
         }
         let mut out = Verified { logprobs: Some(Vec::new()), ..Verified::new() };
@@ -280,18 +291,21 @@ impl Speculator {
         let mut tops = (Vec::new(), Vec::new());
         let recycles = self.config.sources.iter().any(|s| s == "recycle");
         for (b, r) in requests.iter().enumerate() {
-            let mut chance = Keyed::new(r.seed, r.branch);
             let law = r.law.as_deref().unwrap_or(laws[b].as_ref());
             let mut rows = TargetRows::new(
                 logits,
                 law,
                 r.constraint.as_deref(),
-                &mut chance,
+                chances[b],
                 r.draw,
                 &mut scratch,
             );
             let best = |nodes: &[usize]| {
-                if recycles { sampled::top_ids(batch, b, nodes, &logits, &mut tops) } else { Vec::new() }
+                if recycles {
+                    sampled::top_ids(batch, b, nodes, &logits, &mut tops)
+                } else {
+                    Vec::new()
+                }
             };
             sampled::verify_request(batch, b, &mut rows, best, &mut out)?;
         }
@@ -305,15 +319,18 @@ impl Speculator {
     /// that the host sampled. Nothing changes then.
     pub fn commit(&self, out: &Verified, requests: &mut [&mut Request]) -> Result<()> {
         if out.len() != requests.len() {
-            return Err(Error::input("out", format!("holds {} requests, {} given", out.len(), requests.len())));
+            return Err(Error::input(
+                "out",
+                format!("holds {} requests, {} given", out.len(), requests.len()),
+            ));
         }
         for (b, r) in requests.iter().enumerate() {
             sampled::check_owner(out.lens[b], out.owners[b], r)?;
         }
         for b in 0..requests.len() {
             if let Err(e) = requests[b].constrain(out.tokens_of(b)) {
-                for done in 0..b {
-                    if let Some(c) = &mut requests[done].constraint {
+                for (done, r) in requests[..b].iter_mut().enumerate() {
+                    if let Some(c) = &mut r.constraint {
                         c.rollback(out.tokens_of(done).len())?;
                     }
                 }
@@ -393,13 +410,33 @@ impl Speculator {
                 .collect();
             source.load(&part)?;
             let bits = part.get("calibration").map_or(&[][..], Vec::as_slice);
-            calibrators.push(Calibrator::restore(source.num_features(), bits).ok_or_else(|| {
-                Error::input("store", format!("{prefix}calibration does not fit this version"))
-            })?);
+            calibrators.push(Calibrator::restore(source.num_features(), bits).ok_or_else(
+                || Error::input("store", format!("{prefix}calibration does not fit this version")),
+            )?);
         }
         this.learned().calibrators = calibrators;
         Ok(this)
     }
+}
+
+/// A batch fits its requests: one tree each, one row a node, no request changed since.
+fn check(batch: &TreeBatch, requests: &[&mut Request], rows: usize) -> Result<()> {
+    if batch.len() != requests.len() {
+        return Err(Error::input(
+            "batch",
+            format!("holds {} trees for {} requests", batch.len(), requests.len()),
+        ));
+    }
+    if rows != batch.num_nodes() {
+        return Err(Error::input(
+            "rows",
+            format!("{rows} rows for {} nodes; row i belongs to node i", batch.num_nodes()),
+        ));
+    }
+    for (b, r) in requests.iter().enumerate() {
+        sampled::check_owner(batch.lens[b], batch.owners[b], r)?;
+    }
+    Ok(())
 }
 
 /// Rows of best ids that the host brought; -1 pads.

@@ -69,8 +69,7 @@ impl Default for Automaton {
 impl Automaton {
     /// The automaton of no text.
     pub fn new() -> Self {
-        let root =
-            State { len: 0, link: NONE, count: 0, last_end: 0, first_edge: NONE, degree: 0 };
+        let root = State { len: 0, link: NONE, count: 0, last_end: 0, first_edge: NONE, degree: 0 };
         Self {
             states: vec![root],
             edges: Vec::new(),

@@ -230,6 +230,7 @@ impl RequestSource for View {
 
     fn finish(&mut self, _text: &[TokenId], _prompt_len: usize) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        #[allow(clippy::iter_over_hash_type)] // each key is written once, in any order
         for (&token, &(row, origin)) in &self.overlay {
             if origin == Origin::Ranked {
                 shared.insert(token, row);
@@ -275,7 +276,12 @@ mod tests {
     fn accepted_rows_win_over_rejected_ones() {
         let r = Recycle::new(100);
         let mut v = r.open(&Scope::default(), &[1]);
-        v.observe_rows(&[rows(4, true, &[5]), rows(4, false, &[6]), rows(3, false, &[1]), rows(3, false, &[2])]);
+        v.observe_rows(&[
+            rows(4, true, &[5]),
+            rows(4, false, &[6]),
+            rows(3, false, &[1]),
+            rows(3, false, &[2]),
+        ]);
         assert_eq!(top(v.as_mut(), 4), [5]);
         assert_eq!(top(v.as_mut(), 3), [2], "the last in breadth-first order wins");
     }

@@ -60,7 +60,9 @@ impl Ring {
         let text = &text[text.len().saturating_sub(limit)..];
         if let (Some((_, a)), Some(texts)) = (self.generations.back_mut(), self.texts.back_mut()) {
             a.separate();
-            text.iter().for_each(|&t| a.append(t));
+            for &t in text {
+                a.append(t);
+            }
             texts.push(text.to_vec());
         }
     }
@@ -156,7 +158,9 @@ impl SharedSource for Suffix {
 
     fn load(&self, saved: &Saved) -> Result<()> {
         let part = |name: &str| {
-            saved.get(name).ok_or_else(|| Error::input("store", format!("suffix.{name} is missing")))
+            saved
+                .get(name)
+                .ok_or_else(|| Error::input("store", format!("suffix.{name} is missing")))
         };
         let (lens, tokens) = (part("lens")?, part("tokens")?);
         if lens.iter().map(|&n| u64::from(n)).sum::<u64>() != tokens.len() as u64 {
@@ -327,7 +331,11 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: u16, out: &mut Vec<Candida
             let share = count as f32 / (total as f32 + 1.0);
             let prior = if order == 0 { share } else { 0.5 * share };
             let raw = count as f32 / total as f32;
-            out.push(Candidate { token, feature: feature(kind, c.len, raw, total, order, rank), prior });
+            out.push(Candidate {
+                token,
+                feature: feature(kind, c.len, raw, total, order, rank),
+                prior,
+            });
         }
         at = a.shorter(c);
         order += 1;

@@ -23,6 +23,7 @@ use trivium_core::{Constraint, TokenId};
 
 /// Budgets of one call, node 0 counted.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_field_names)] // the names of the constructor
 pub(crate) struct Limits {
     pub(crate) max_nodes: usize,
     pub(crate) max_depth: usize,
@@ -49,11 +50,7 @@ impl Ord for Slot {
     fn cmp(&self, other: &Self) -> Ordering {
         // Highest score first, then a fixed order.
         self.score.total_cmp(&other.score).then_with(|| {
-            (other.request, other.parent, other.order).cmp(&(
-                self.request,
-                self.parent,
-                self.order,
-            ))
+            (other.request, other.parent, other.order).cmp(&(self.request, self.parent, self.order))
         })
     }
 }

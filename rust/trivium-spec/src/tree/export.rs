@@ -50,9 +50,7 @@ pub fn ancestors(parents: &[i32], width: usize, out: &mut Vec<bool>) {
 
 /// The inverse of [`ancestors`]: the parent of `i` is the largest `j < i` with `mask[i, j]`.
 pub fn parents_from_ancestors(mask: &[bool], n: usize, width: usize) -> Vec<i32> {
-    (0..n)
-        .map(|i| (0..i).rev().find(|&j| mask[i * width + j]).map_or(-1, |j| j as i32))
-        .collect()
+    (0..n).map(|i| (0..i).rev().find(|&j| mask[i * width + j]).map_or(-1, |j| j as i32)).collect()
 }
 
 /// Root-to-leaf paths (Medusa, EAGLE, TensorRT-LLM), one a leaf, padded with -1 to `max_depth + 1`.

@@ -40,7 +40,10 @@ pub fn validate(tokens: &[TokenId], parents: &[i32], vocab: usize) -> Result<Vec
     for (i, (&t, &p)) in tokens.iter().zip(parents).enumerate() {
         if i == 0 {
             if p != -1 {
-                return Err(Error::input("parents", format!("node 0 has parent {p}; it is the root, -1")));
+                return Err(Error::input(
+                    "parents",
+                    format!("node 0 has parent {p}; it is the root, -1"),
+                ));
             }
             continue;
         }

@@ -6,8 +6,8 @@ pub use sampled::{RowSource, SampledIds, Scratch, TargetRows};
 
 use crate::draft::TopIds;
 use crate::tree::TreeBatch;
-use trivium_core::error::{Error, Result};
 use trivium_core::TokenId;
+use trivium_core::error::{Error, Result};
 
 /// What a verification decided, for a batch. Committed tokens of request `b` are
 /// `tokens[cu_tokens[b]..cu_tokens[b + 1]]`: the accepted drafts and one more.

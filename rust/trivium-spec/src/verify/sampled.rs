@@ -71,8 +71,11 @@ pub struct TargetRows<'a> {
     pub draw: trivium_core::Draw,
     /// Reused from row to row.
     pub scratch: &'a mut Scratch,
-    state: Option<(Box<dyn TargetLaw>, Option<Box<dyn Constraint>>, usize)>,
+    state: Option<Along>,
 }
+
+/// Law and constraint after the first `usize` tokens of the path.
+type Along = (Box<dyn TargetLaw>, Option<Box<dyn Constraint>>, usize);
 
 /// Buffers of [`TargetRows`].
 #[derive(Debug, Default)]
@@ -98,9 +101,9 @@ impl<'a> TargetRows<'a> {
 impl RowSource for TargetRows<'_> {
     fn choose(&mut self, row: usize, index: usize, path: &[TokenId]) -> Result<(TokenId, f32)> {
         // Copies of law and constraint follow the path; the request's own are not touched.
-        let (law, constraint, seen) = self.state.get_or_insert_with(|| {
-            (self.law.fork(), self.constraint.map(Constraint::fork), 0)
-        });
+        let (law, constraint, seen) = self
+            .state
+            .get_or_insert_with(|| (self.law.fork(), self.constraint.map(Constraint::fork), 0));
         for &t in &path[*seen..] {
             law.observe(t);
             if let Some(c) = constraint {
@@ -128,7 +131,9 @@ impl RowSource for TargetRows<'_> {
 /// Names the row in errors about its contents.
 fn at_row(error: Error, row: usize) -> Error {
     match error {
-        Error::InvalidInput { what, why } => Error::InvalidInput { what, why: format!("row {row}: {why}") },
+        Error::InvalidInput { what, why } => {
+            Error::InvalidInput { what, why: format!("row {row}: {why}") }
+        }
         Error::StateMismatch { what, expected, found } => {
             Error::StateMismatch { what: format!("{what} of row {row}"), expected, found }
         }
@@ -177,11 +182,7 @@ pub(crate) fn top_ids(
                 scratch.0.clear();
                 logits.row(span.start + node).extend_into(&mut scratch.0);
                 trivium_core::numerics::top_k(&scratch.0, RANKS, &mut scratch.1);
-                TopIds {
-                    token: batch.tokens[span.start + node],
-                    accepted,
-                    ids: scratch.1.clone(),
-                }
+                TopIds { token: batch.tokens[span.start + node], accepted, ids: scratch.1.clone() }
             })
         })
         .collect()
