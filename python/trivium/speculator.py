@@ -72,7 +72,7 @@ class Speculator:
     >>> batch = spec.propose([req])
     >>> batch.tokens.tolist()[:3]
     [2, 3, 1]
-    >>> sampled = [3, 9, 0, 0][: len(batch.tokens)]
+    >>> sampled = [3, 9, 0, 0, 0, 0, 0, 0]  # what the target drew at each row
     >>> out = spec.verify(batch, sampled=sampled)
     >>> out.tokens.tolist()
     [3, 9]
