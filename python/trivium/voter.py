@@ -48,7 +48,7 @@ class Question(int):
 
     id: str
 
-    def __new__(cls, handle: int, id: str) -> Self:  # noqa: A002 - the name users know
+    def __new__(cls, handle: int, id: str) -> Self:
         """Make a handle; only `Voter.open` has use for this."""
         self = super().__new__(cls, handle)
         self.id = id
@@ -65,7 +65,7 @@ class TallyRow(NamedTuple):
     """One key of a tally with its ballots and their weight."""
 
     key: str
-    count: int
+    ballots: int
     weight: float
 
 
@@ -215,8 +215,8 @@ class Voter:
             Marks before an answer inside a `text`, with closing marks. Default for numbers and
             choices: a LaTeX box, ``<answer>...</answer>``, ``####``, ``answer is``, ``answer:``.
         ``fallback`` : {"off", "first", "last"}
-            Which stand-alone number or letter to take where no mark tells. Default "off": unfinished
-            reasoning shall not vote.
+            Which stand-alone number or letter to take where no mark tells. Default "off":
+            unfinished reasoning shall not vote.
         ``percent`` : {"strip", "scale"}
             Whether ``10%`` is 10 (default) or 1/10.
         ``letters`` : str
@@ -226,10 +226,10 @@ class Voter:
     weight : {"one"}
         Weight of a ballot.
     stop : str or sequence of str
-        Stop rules; the vote stops when any fires. ``"majority"`` never stops by itself, ``"locked"``
-        stops when nothing can change the winner, ``"beta:C"`` when the leader is the sampler's mode
-        with posterior probability `C` (Adaptive-Consistency). Every vote is also wrapped by
-        ``locked``, which changes no answer.
+        Stop rules; the vote stops when any fires. ``"majority"`` never stops by itself,
+        ``"locked"`` stops when nothing can change the winner, ``"beta:C"`` when the leader is the
+        sampler's mode with posterior probability `C` (Adaptive-Consistency). Every vote is also
+        wrapped by ``locked``, which changes no answer.
     budget : int
         Largest number of traces a question may launch.
     ties : {"first"}
@@ -303,7 +303,7 @@ class Voter:
         self._core = _core.Voter(config)
         self._questions = {}
 
-    def open(self, id: str, *, budget: int | None = None, seed: int | None = None) -> Question:  # noqa: A002
+    def open(self, id: str, *, budget: int | None = None, seed: int | None = None) -> Question:
         """Open a question; `next` returns its first launches.
 
         Parameters
@@ -332,7 +332,7 @@ class Voter:
         return question
 
     def next(self) -> list[Action]:
-        """Launches of the questions opened since the last call, in the order of opening.
+        """Fetch the launches of questions opened since the last call, in the order of opening.
 
         Later launches are returned by the `finish` that causes them.
         """
@@ -592,8 +592,8 @@ def vote(
     --------
     >>> from trivium import vote
     >>> result = vote(["1/2", "0.5", "3"], key="number")
-    >>> result.winner, result.share, result.tally
-    ('1/2', 0.6666666666666666, (TallyRow(key='1/2', count=2, weight=2.0), TallyRow(key='3', count=1, weight=1.0)))
+    >>> result.winner, [(row.key, row.ballots) for row in result.tally]
+    ('1/2', [('1/2', 2), ('3', 1)])
     """
     if isinstance(answers, (str, bytes)):
         raise InputError("answers: needs a sequence of answers, not one text")
@@ -624,7 +624,8 @@ def _config(
     given = dict(key_options or {})
     unknown = [name for name in given if name not in _OPTIONS]
     if unknown:
-        raise InputError(f"key_options: {unknown[0]!r} is unknown; choose of: {', '.join(_OPTIONS)}")
+        names = ", ".join(_OPTIONS)
+        raise InputError(f"key_options: {unknown[0]!r} is unknown; choose one of: {names}")
     options = _OPTIONS | given
     delimiters = options["delimiters"]
     if delimiters is not None:
@@ -653,7 +654,7 @@ def _delimiter(mark: Any) -> tuple[str, str | None]:
 def _string(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InputError(f"{what}: needs a text, found {type(value).__name__}")
-    return value
+    return str(value)
 
 
 def _strings(what: str, values: Any) -> list[str]:
@@ -664,10 +665,8 @@ def _strings(what: str, values: Any) -> list[str]:
 
 def _utf8(what: str, value: Any) -> str:
     """Text without lone surrogates, which no UTF-8 string can hold."""
-    value = _string(what, value)
-    if value.isascii():
-        return value
-    return value.encode("utf-8", "replace").decode()
+    text = _string(what, value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _range(what: str, value: Any, bits: int) -> int:

@@ -14,7 +14,8 @@
 //! A minus between two operands is a subtraction, not a sign; a digit inside a word (`n_5`), a
 //! date (`1/2/2020`) and a version (`1.2.3`) are no numbers. An answer is then read as, in this
 //! order: a number with nothing but units after it; the only number after the last `=`; the only
-//! number there is. Anything else is ambiguous and abstains unless a fallback is set.
+//! number there is, unless it is an operand (`marbles - 10`). Anything else is ambiguous or symbolic
+//! and abstains unless a fallback is set.
 //!
 //! The key is the reduced fraction `p/q`, or `p`. A number beyond 4,096 bits or beyond `10^64` keeps
 //! its cleaned spelling as key (`S:1e400`), so that a tower of powers costs nothing.
@@ -30,10 +31,11 @@ pub(super) struct NumberKey {
     fallback: Fallback,
 }
 
-/// One number of a cleaned text: its key and the bytes it covers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One number of a cleaned text: the bytes it covers, its sign included. Its key is worked out on
+/// demand, since only one number of a text becomes the answer.
+#[derive(Debug, Clone)]
 struct Token {
-    key: String,
+    scan: Scan,
     start: usize,
     end: usize,
 }
@@ -50,19 +52,20 @@ impl NumberKey {
         }
         let text = clean(raw);
         let text = text.trim();
-        let tokens = self.tokens(text);
+        let tokens = tokens(text);
         if let Some(token) = tokens.first().filter(|t| t.start == 0 && is_unit(&text[t.end..])) {
-            return Some(token.key.clone());
+            return self.value(text, token);
         }
         if let Some(at) = text.rfind(['=', '≈']) {
             let mut after = tokens.iter().filter(|token| token.start > at);
             if let (Some(only), None) = (after.next(), after.next()) {
-                return Some(only.key.clone());
+                return self.value(text, only);
             }
         }
         match (tokens.as_slice(), self.fallback) {
+            ([only], Fallback::Off) if is_operand(text, only) => None,
             ([only], _) | ([only, ..], Fallback::First) | ([.., only], Fallback::Last) => {
-                Some(only.key.clone())
+                self.value(text, only)
             }
             _ => None,
         }
@@ -71,53 +74,58 @@ impl NumberKey {
     /// The key of a text that is nothing but a number and perhaps its unit.
     pub(super) fn bare(self, text: &str) -> Option<(String, &str)> {
         let cleaned = clean(text.trim());
-        let tokens = self.tokens(cleaned.trim());
-        let token = tokens.first().filter(|t| t.start == 0 && is_unit(&cleaned.trim()[t.end..]))?;
-        Some((token.key.clone(), text.trim()))
+        let cleaned = cleaned.trim();
+        let tokens = tokens(cleaned);
+        let token = tokens.first().filter(|t| t.start == 0 && is_unit(&cleaned[t.end..]))?;
+        Some((self.value(cleaned, token)?, text.trim()))
     }
 
-    /// The first or last number of a text, where that is asked for.
+    /// The first or last number of a text, where that is asked for. The answer as written is its
+    /// line, since offsets of the cleaned text are not those of `text`.
     pub(super) fn fallback(self, text: &str) -> Option<(String, &str)> {
-        // The answer is shown as its line, since offsets of the cleaned text are not those of `text`.
-        let lines = || text.lines().filter(|line| !self.tokens(&clean(line)).is_empty());
-        let line = match self.fallback {
+        let number = |line: &str| {
+            let cleaned = clean(line);
+            let tokens = tokens(&cleaned);
+            let first = self.fallback == Fallback::First;
+            let token = if first { tokens.first() } else { tokens.last() };
+            token.and_then(|token| self.value(&cleaned, token))
+        };
+        let mut lines = text.lines();
+        let found = match self.fallback {
             Fallback::Off => None,
-            Fallback::First => lines().next(),
-            Fallback::Last => text.lines().rev().find(|line| !self.tokens(&clean(line)).is_empty()),
-        }?;
-        let mut tokens = self.tokens(&clean(line));
-        let token = match self.fallback {
-            Fallback::First => tokens.drain(..).next(),
-            _ => tokens.pop(),
-        }?;
-        Some((token.key, line.trim()))
+            Fallback::First => lines.find_map(|line| Some((number(line)?, line))),
+            Fallback::Last => lines.rev().find_map(|line| Some((number(line)?, line))),
+        };
+        found.map(|(key, line)| (key, line.trim()))
     }
 
-    fn tokens(self, text: &str) -> Vec<Token> {
-        let mut out = Vec::new();
-        let mut at = 0;
-        let bytes = text.as_bytes();
-        while at < bytes.len() {
-            if !starts_number(bytes, at) {
-                at += 1;
-                continue;
-            }
-            if in_word(text, at) {
-                at = skip_word(bytes, at);
-                continue;
-            }
-            let scan = Scan::at(bytes, at);
-            if let Some(key) = scan.key(bytes, at, self.percent) {
-                out.push(Token {
-                    key,
-                    start: sign(bytes, at).map_or(at, |(start, _)| start),
-                    end: scan.end,
-                });
-            }
-            at = scan.end;
-        }
-        out
+    fn value(self, text: &str, token: &Token) -> Option<String> {
+        token.scan.key(text.as_bytes(), self.percent)
     }
+}
+
+/// The numbers of a cleaned text.
+fn tokens(text: &str) -> Vec<Token> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    let bytes = text.as_bytes();
+    while at < bytes.len() {
+        if !starts_number(bytes, at) {
+            at += 1;
+            continue;
+        }
+        if in_word(text, at) {
+            at = skip_word(bytes, at);
+            continue;
+        }
+        let scan = Scan::at(bytes, at);
+        let (start, end) = (sign(bytes, at).map_or(at, |(start, _)| start), scan.end);
+        if !scan.broken {
+            out.push(Token { scan, start, end });
+        }
+        at = end;
+    }
+    out
 }
 
 /// Whether a number starts at `at`: a digit, or a point before a digit.
@@ -203,10 +211,8 @@ impl Scan {
         scan
     }
 
-    fn key(&self, bytes: &[u8], at: usize, percent: Percent) -> Option<String> {
-        if self.broken {
-            return None;
-        }
+    fn key(&self, bytes: &[u8], percent: Percent) -> Option<String> {
+        let at = self.whole.unwrap_or(self.digits).0;
         let negative = sign(bytes, at).is_some_and(|(_, negative)| negative);
         if let Some(value) = self.value(bytes, negative, percent) {
             return value.map(|value| value.to_string());
@@ -248,7 +254,8 @@ impl Scan {
             value = value.percent()?;
         }
         if self.den.is_none() {
-            value = value.without_noise()?;
+            let significant = digits.iter().filter(|b| b.is_ascii_digit());
+            value = value.without_noise(significant.skip_while(|&&b| b == b'0').count())?;
         }
         Some(Some(value))
     }
@@ -349,6 +356,20 @@ fn denominator(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 /// Whether only units may follow: letters, signs and full stops, no further digit or operator.
 fn is_unit(rest: &str) -> bool {
     rest.chars().all(|c| c.is_alphabetic() || c.is_whitespace() || ".,;:!?\"'`)]}°%²³".contains(c))
+}
+
+/// Whether a number is part of a formula: an operator stands beside it that is neither the stroke of
+/// a unit (`5/hour`) nor a hyphen (`5-minute`).
+fn is_operand(text: &str, token: &Token) -> bool {
+    let operator = |c: char| "+-*/^<>÷".contains(c);
+    let before = text[..token.start].trim_end().ends_with(operator);
+    let mut after = text[token.end..].trim_start().chars();
+    let glued = !text[token.end..].starts_with(' ');
+    match after.next() {
+        Some('/' | '-') if glued => before || !after.next().is_some_and(char::is_alphabetic),
+        Some(c) => before || operator(c),
+        None => before,
+    }
 }
 
 /// Replaces decoration: see the module comment.

@@ -50,13 +50,14 @@ impl Rational {
     /// Drops what looks like the noise of floating point: a denominator above `10^6` is rounded to
     /// six decimals (halves to even), so that `12.0000000001` is 12.
     ///
-    /// Numbers below a thousandth stay exact: rounding them would make `3e-9` and `5e-8` equal.
-    pub(super) fn without_noise(self) -> Option<Self> {
+    /// Numbers below a thousandth that are written with at most nine of `digits` significant digits
+    /// stay exact: rounding them would make `3e-9` and `5e-8` equal.
+    pub(super) fn without_noise(self, digits: usize) -> Option<Self> {
         const MILLION: u32 = 1_000_000;
         let million = Nat::from_u64(u64::from(MILLION));
         let mut thousand = self.num.clone();
         thousand.mul_add_small(1000, 0);
-        if self.den <= million || thousand < self.den {
+        if self.den <= million || (thousand < self.den && digits <= 9) {
             return Some(self);
         }
         let mut scaled = self.num.clone();
