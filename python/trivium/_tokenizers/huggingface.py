@@ -56,8 +56,10 @@ CLEANUP = (
 def read_fast(tok: Any) -> Parts:
     """Take apart a fast tokenizer of transformers."""
     parts = read(tok.backend_tokenizer)
-    for token, name in zip(tok.all_special_ids, tok.all_special_tokens, strict=True):
-        parts.special.setdefault(int(token), str(name))
+    for name in tok.all_special_tokens:
+        token = tok.convert_tokens_to_ids(str(name))
+        if token is not None:  # declared, but not in the vocabulary
+            parts.special.setdefault(int(token), str(name))
     parts.eos = end_ids(tok)
     for token in parts.special:
         parts.tokens.pop(token, None)

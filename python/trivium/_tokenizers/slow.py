@@ -16,11 +16,15 @@ from trivium._tokenizers.sentencepiece_model import check_denormalizer, piece_by
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trivium.errors import UnsupportedError
+
 __all__ = ["read"]
 
 
 def read(tok: Any) -> Parts:
     """Take apart a slow tokenizer."""
+    if not hasattr(tok, "added_tokens_decoder"):
+        raise refusal(tok)
     added = {int(t): a for t, a in tok.added_tokens_decoder.items()}
     to_bytes, symbols, added_to_bytes = spelling(tok)
     symbols |= {int(t) for t in tok.all_special_ids} | {t for t, a in added.items() if a.special}
@@ -64,7 +68,12 @@ def spelling(tok: Any) -> tuple[Callable[[str], bytes], set[int], Callable[[str]
 
         spell = word_piece("##", cleanup=False)
         return from_word_piece, set(), from_word_piece
-    raise unsupported(
+    raise refusal(tok)
+
+
+def refusal(tok: Any) -> UnsupportedError:
+    """Build the error for a tokenizer of another kind."""
+    return unsupported(
         f"the slow tokenizer {type(tok).__name__}",
         "in from_tokenizer",
         "use its fast form, or give the bytes of each id to Vocabulary(tokens, eos=...)",
