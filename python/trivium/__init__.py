@@ -15,15 +15,18 @@ from __future__ import annotations
 
 from trivium import errors
 from trivium._core import __version__
+from trivium.grammar import GrammarMask, fill_batch
 from trivium.speculator import Speculator
 from trivium.vocabulary import Vocabulary
 from trivium.voter import Voter, vote
 
 __all__ = [
+    "GrammarMask",
     "Speculator",
     "Vocabulary",
     "Voter",
     "__version__",
     "errors",
+    "fill_batch",
     "vote",
 ]

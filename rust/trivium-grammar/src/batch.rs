@@ -68,7 +68,7 @@ pub fn fill_batch(
 }
 
 fn run(jobs: &mut [(&Matcher, &mut [u32])]) -> Result<()> {
-    jobs.iter_mut().try_for_each(|(m, row)| m.fill_state(m.state(), row))
+    jobs.iter_mut().try_for_each(|(m, row)| m.fill_state(m.state(), row).map(drop))
 }
 
 /// One thread unless enough different masks are missing.
@@ -76,7 +76,7 @@ fn automatic(jobs: &[(&Matcher, &mut [u32])]) -> Result<usize> {
     let mut missing = Vec::new();
     for (m, _) in jobs {
         let state = m.state();
-        if state != DEAD && state != FINISHED && !m.grammar.is_cached(state)? {
+        if state != DEAD && state != FINISHED && m.grammar.cached(state)?.is_none() {
             missing.push((std::sync::Arc::as_ptr(&m.grammar) as usize, state));
         }
     }

@@ -46,9 +46,9 @@ impl Inner {
         Ok(mask)
     }
 
-    /// Whether the mask of a state is at hand.
-    pub(crate) fn is_cached(&self, state: StateId) -> Result<bool> {
-        Ok(self.cache.get(state)?.is_some())
+    /// The mask of a live state if it is at hand.
+    pub(crate) fn cached(&self, state: StateId) -> Result<Option<Arc<Mask>>> {
+        self.cache.get(state)
     }
 
     pub(crate) fn mask_slow(&self, state: StateId) -> Result<Vec<u32>> {

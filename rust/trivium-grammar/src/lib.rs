@@ -56,5 +56,6 @@ pub use batch::fill_batch;
 pub use error::{Error, Result};
 pub use grammar::{Explanation, GrammarMask, Report};
 pub use limits::CompileLimits;
+pub use mask::cache::Word;
 pub use matcher::Matcher;
 pub use regex::Dialect;

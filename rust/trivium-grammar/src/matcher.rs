@@ -11,6 +11,7 @@ use crate::automata::table::{DEAD, StateId};
 use crate::error::{Error, Result};
 use crate::grammar::Inner;
 use crate::history::History;
+use crate::mask::cache::Word;
 use std::sync::Arc;
 use trivium_core::mask::MaskedLogit;
 use trivium_core::{Constraint, Error as Core, TokenId, Vocabulary, mask, numerics};
@@ -223,13 +224,29 @@ impl Matcher {
     ///
     /// # Errors
     /// `InvalidInput` if the row is too short; `LimitExceeded` over a budget.
-    pub fn fill(&self, row: &mut [u32]) -> Result<bool> {
+    pub fn fill<W: Word>(&self, row: &mut [W]) -> Result<bool> {
         self.check_row(row)?;
-        self.fill_state(self.state(), row)?;
-        Ok(row.iter().any(|&w| w != 0))
+        self.fill_state(self.state(), row)
     }
 
-    pub(crate) fn check_row(&self, row: &[u32]) -> Result<()> {
+    /// [`fill`](Self::fill) if that takes no more than a copy; `None` (and no change) if the mask
+    /// has to be computed.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the row is too short.
+    pub fn fill_cached<W: Word>(&self, row: &mut [W]) -> Result<Option<bool>> {
+        self.check_row(row)?;
+        let state = self.state();
+        if state == DEAD || state == FINISHED {
+            return self.fill_state(state, row).map(Some);
+        }
+        Ok(self.grammar.cached(state)?.map(|mask| {
+            mask.write(row);
+            !mask.is_empty()
+        }))
+    }
+
+    pub(crate) fn check_row<W>(&self, row: &[W]) -> Result<()> {
         if row.len() < self.words() {
             let (rows, words) = (self.vocab().num_rows(), self.words());
             let why = format!("{} words; {rows} logits need {words}", row.len());
@@ -238,14 +255,15 @@ impl Matcher {
         Ok(())
     }
 
-    /// Writes the row of any state; the row is long enough.
-    pub(crate) fn fill_state(&self, state: StateId, row: &mut [u32]) -> Result<()> {
+    /// Writes the row of any state, which is long enough; whether any token is allowed.
+    pub(crate) fn fill_state<W: Word>(&self, state: StateId, row: &mut [W]) -> Result<bool> {
         if state == DEAD || state == FINISHED {
-            row.fill(0);
-        } else {
-            self.grammar.mask(state)?.write(row);
+            row.fill(W::from_bits(0));
+            return Ok(false);
         }
-        Ok(())
+        let mask = self.grammar.mask(state)?;
+        mask.write(row);
+        Ok(!mask.is_empty())
     }
 
     /// The row of the current state by definition: every token alone, no caches. For tests.
@@ -271,7 +289,7 @@ impl Matcher {
             let why = format!("{} logits; the vocabulary has {rows}", logits.len());
             return Err(Core::input("logits", why).into());
         }
-        let mut row = vec![0; self.words()];
+        let mut row = vec![0u32; self.words()];
         self.fill(&mut row)?;
         let mut wide: Vec<f32> = Vec::with_capacity(logits.len());
         for (i, &x) in logits.iter().enumerate() {

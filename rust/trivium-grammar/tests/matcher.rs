@@ -272,7 +272,7 @@ fn shapes_are_checked() {
     let vocab = vocab(TOKENS);
     let m = regex("a*", &vocab, true).matcher();
     let input = |r: Result<_, Error>| matches!(r, Err(Error::Core(Core::InvalidInput { .. })));
-    assert!(input(m.fill(&mut []).map(drop)));
+    assert!(input(m.fill::<u32>(&mut []).map(drop)));
     let mut out = [0; 4];
     assert!(input(m.fill_tree(&[0], &[0], &mut out[..1], 1).map(drop)));
     assert!(input(m.fill_tree(&[-1, 1], &[0, 0], &mut out[..2], 1).map(drop)));

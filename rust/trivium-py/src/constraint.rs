@@ -1,10 +1,17 @@
 //! How a Python matcher becomes a constraint of a request.
 
 use crate::errors::{PyRes, input};
+use crate::grammar::PyMatcher;
 use pyo3::prelude::*;
 use trivium_core::Constraint;
 
 /// A fork of the matcher behind `object`.
 pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyRes<Box<dyn Constraint>> {
-    Err(input(object.py(), "constraint", "must be a trivium matcher, as g.matcher() returns"))
+    let py = object.py();
+    // The public class holds the extension's object.
+    let core = object.getattr("_core").unwrap_or_else(|_| object.clone());
+    match core.cast::<PyMatcher>() {
+        Ok(matcher) => matcher.get().constraint(py),
+        Err(_) => Err(input(py, "constraint", "must be a trivium matcher, as g.matcher() returns")),
+    }
 }

@@ -10,6 +10,7 @@ mod arrays;
 mod constraint;
 mod cuda;
 mod errors;
+mod grammar;
 mod guard;
 mod spec;
 mod vocab;
@@ -19,6 +20,8 @@ mod voter;
 mod _core {
     #[pymodule_export]
     use crate::cuda::cuda_doctor;
+    #[pymodule_export]
+    use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};
     #[pymodule_export]
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
     #[pymodule_export]

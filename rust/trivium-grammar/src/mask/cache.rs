@@ -18,7 +18,38 @@ pub(crate) enum Mask {
     Sparse(Box<[TokenId]>),
 }
 
+/// A word of a mask row: 32 bits, which arrays from Python call int32.
+pub trait Word: Copy {
+    /// The word with these bits.
+    fn from_bits(bits: u32) -> Self;
+    /// The bits of the word.
+    fn bits(self) -> u32;
+}
+
+impl Word for u32 {
+    fn from_bits(bits: u32) -> Self {
+        bits
+    }
+    fn bits(self) -> u32 {
+        self
+    }
+}
+
+impl Word for i32 {
+    fn from_bits(bits: u32) -> Self {
+        bits.cast_signed()
+    }
+    fn bits(self) -> u32 {
+        self.cast_unsigned()
+    }
+}
+
 impl Mask {
+    /// Whether no token is allowed.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Sparse(tokens) if tokens.is_empty())
+    }
+
     pub(crate) fn new(row: Vec<u32>) -> Self {
         if mask::count(&row) <= row.len() / 8 {
             Self::Sparse(mask::iter(&row).collect())
@@ -28,16 +59,21 @@ impl Mask {
     }
 
     /// Writes the whole row; `row` may be longer than the mask.
-    pub(crate) fn write(&self, row: &mut [u32]) {
+    pub(crate) fn write<W: Word>(&self, row: &mut [W]) {
         match self {
             Self::Dense(words) => {
                 let (head, tail) = row.split_at_mut(words.len());
-                head.copy_from_slice(words);
-                tail.fill(0);
+                for (to, &bits) in head.iter_mut().zip(words) {
+                    *to = W::from_bits(bits);
+                }
+                tail.fill(W::from_bits(0));
             }
             Self::Sparse(tokens) => {
-                row.fill(0);
-                tokens.iter().for_each(|&t| mask::set(row, t));
+                row.fill(W::from_bits(0));
+                for &t in tokens {
+                    let word = &mut row[t as usize >> 5];
+                    *word = W::from_bits(word.bits() | 1 << (t & 31));
+                }
             }
         }
     }
