@@ -1,0 +1,1 @@
+"""Parts of the transformers loop: inputs, hosts (model and cache), stops, the loop itself."""

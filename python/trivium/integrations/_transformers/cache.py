@@ -1,0 +1,76 @@
+"""A `DynamicCache` whose layers keep their entries in growing buffers.
+
+Rows of a batch are left-aligned: row `b` has its entries in columns ``0 .. lengths[b]``, and what
+stands to the right is junk that masks leave out. A forward pass appends its nodes behind the
+longest row; `keep` then moves the entries of accepted nodes to the end of their row, in place, so
+that a step copies only what it accepted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+__all__ = ["Slots", "slotted"]
+
+_GROWTH = 256
+
+
+class Slots(DynamicLayer):  # type: ignore[misc]
+    """A full-attention layer over a buffer with room to append."""
+
+    def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
+        """Take dtype, device and shape from the first states."""
+        super().lazy_initialization(key_states, value_states)
+        self._size = 0
+        self._buffers = [_room(key_states, 0), _room(value_states, 0)]
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+        """Append states; return everything cached."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        size = self._size + key_states.shape[-2]
+        for i, new in enumerate((key_states, value_states)):
+            if self._buffers[i].shape[-2] < size:
+                grown = _room(new, max(size, 2 * self._size))
+                grown[:, :, : self._size] = self._buffers[i][:, :, : self._size]
+                self._buffers[i] = grown
+            self._buffers[i][:, :, self._size : size] = new
+        self._view(size)
+        return self.keys, self.values
+
+    def _view(self, size: int) -> None:
+        self._size = size
+        self.keys, self.values = (buffer[:, :, :size] for buffer in self._buffers)
+
+    def move(self, rows: Any, source: Any, target: Any) -> None:
+        """Copy entries ``[rows[i], source[i]]`` to ``[rows[i], target[i]]``."""
+        if self.is_initialized:
+            for buffer in self._buffers:
+                # The right side is gathered before the left is written, so overlaps are safe.
+                buffer[rows, :, target] = buffer[rows, :, source]
+
+    def select(self, rows: Any) -> None:
+        """Keep these rows of the batch, in this order."""
+        if self.is_initialized:
+            self._buffers = [buffer[rows] for buffer in self._buffers]
+            self._view(self._size)
+
+    def shorten(self, size: int) -> None:
+        """Forget the columns from `size` on."""
+        if self.is_initialized:
+            self._view(size)
+
+
+def _room(like: Any, size: int) -> Any:
+    """A buffer for at least `size` columns."""
+    columns = -(-size // _GROWTH) * _GROWTH
+    return like.new_empty((*like.shape[:-2], columns, like.shape[-1]))
+
+
+def slotted(config: Any) -> Any:
+    """A cache for `config`, all of whose attention layers are full."""
+    cache = DynamicCache(config=config)
+    cache.layers = [Slots() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache

@@ -1,0 +1,389 @@
+"""The model and its cache, in the two forms that the loop drives.
+
+`TreeHost` runs the trees of a whole batch in one forward pass: explicit positions, and an additive
+4-D mask in the model's dtype, since eager attention adds what it is given. `ChainHost` is for
+models whose attention is not full in every layer or that take no such mask: one request at a time,
+chains only, masked by the model itself.
+
+Both keep one law: after `keep`, request `b` has cache entries for exactly its committed tokens but
+the last, which is node 0 of the next tree.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from trivium.errors import InputError, UnsupportedError
+from trivium.integrations._transformers.cache import Slots, slotted
+from trivium.speculator import Speculator, TreeBatch
+
+__all__ = ["ChainHost", "Host", "TreeHost", "host_for", "logits_width"]
+
+
+class Host(Protocol):
+    """What the loop asks of a model."""
+
+    calls: int
+
+    def prefill(self, prompts: list[list[int]]) -> None:
+        """Cache all but the last token of each prompt; rows of the batch follow their order."""
+
+    def fit(self, batch: TreeBatch) -> TreeBatch:
+        """The part of the trees that the model can run."""
+
+    def forward(self, batch: TreeBatch, ends: list[int]) -> Any:
+        """Logits of all nodes, float32 [N, vocab]; ``ends[b]`` is the last position of row b."""
+
+    def keep(self, gather: Any, cu: Any, rows: list[int]) -> None:
+        """Keep the entries of accepted nodes, then only these rows of the batch."""
+
+
+def logits_width(model: Any) -> int:
+    """Width of the model's logits."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    weight = getattr(head, "weight", None)
+    if weight is not None and weight.ndim == 2 and hasattr(head, "out_features"):
+        return int(head.out_features)
+    return int(model.config.get_text_config(decoder=True).vocab_size)
+
+
+def _prefill_chunks(model: Any, ids: Any, cache: Any, chunk: int, extra: dict[str, Any]) -> None:
+    if "logits_to_keep" in _parameters(model):
+        extra = {**extra, "logits_to_keep": 1}
+    for start in range(0, ids.shape[1], chunk):
+        part = ids[:, start : start + chunk]
+        model(input_ids=part, past_key_values=cache, use_cache=True, return_dict=True, **extra)
+        if isinstance(cache, DynamicCache) and any(cache.is_sliding):
+            cache.crop(0)  # drops what has left the window
+
+
+def _parameters(model: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(model.forward).parameters)
+
+
+class TreeHost:
+    """One forward pass a step for the trees of all requests."""
+
+    def __init__(self, model: Any, chunk: int) -> None:
+        self._model, self._chunk = model, chunk
+        self._device, self._dtype = model.device, model.dtype
+        self._cache: Any = None
+        self._size = 0  # columns of the cache
+        self._nodes = 0  # columns that the last forward pass appended
+        self.lengths = np.zeros(0, np.int64)
+        self.calls = 0
+
+    def prefill(self, prompts: list[list[int]]) -> None:
+        """Cache all but the last token of each prompt; equal prompts run once."""
+        self._cache = slotted(self._model.config)
+        unique = {tuple(p): 0 for p in prompts}
+        for i, prompt in enumerate(unique):
+            unique[prompt] = i
+        self.lengths = np.array([len(p) - 1 for p in prompts], np.int64)
+        self._size = int(self.lengths.max())
+        if self._size == 0:
+            return
+        ids = np.zeros((len(unique), self._size), np.int64)
+        for prompt, i in unique.items():
+            ids[i, : len(prompt) - 1] = prompt[:-1]
+        # Junk stands to the right of every row, where causal attention does not look.
+        _prefill_chunks(
+            self._model, torch.from_numpy(ids).to(self._device), self._cache, self._chunk, {}
+        )
+        if len(unique) < len(prompts):
+            self._select([unique[tuple(p)] for p in prompts])
+
+    def fit(self, batch: TreeBatch) -> TreeBatch:
+        """Any tree runs."""
+        return batch
+
+    def forward(self, batch: TreeBatch, ends: list[int]) -> Any:
+        """Logits of all nodes, float32 [N, vocab] on the CPU."""
+        cu = batch.cu_nodes.astype(np.int64)
+        counts = np.diff(cu)
+        rows, width = len(counts), int(counts.max())
+        row = np.repeat(np.arange(rows), counts)
+        node = np.arange(cu[-1]) - cu[row]
+        ids = np.zeros((rows, width), np.int64)
+        ids[row, node] = batch.tokens
+        positions = np.zeros((rows, width), np.int64)
+        # Nodes beyond the last position are never emitted, but must not leave the position table.
+        positions[row, node] = np.minimum(batch.positions, np.asarray(ends)[row])
+        mask = None
+        if width > 1 or (self.lengths != self._size).any():
+            tree = np.zeros((rows, width, width), bool)
+            tree[:, np.arange(width), np.arange(width)] = True  # padding sees itself: no NaN
+            tree[row, node] = batch.attention_mask()
+            mask = self._mask(tree)
+        rows_of, nodes_of = (torch.from_numpy(x).to(self._device) for x in (row, node))
+        self._nodes = width
+        self.calls += 1
+        logits = self._model(
+            input_ids=torch.from_numpy(ids).to(self._device),
+            attention_mask=mask,
+            position_ids=torch.from_numpy(positions).to(self._device),
+            past_key_values=self._cache,
+            use_cache=True,
+            return_dict=True,
+        ).logits
+        return logits[rows_of, nodes_of].float().cpu()
+
+    def _mask(self, tree: Any) -> Any:
+        """Additive mask [B, 1, n, size + n]: own cache entries and ancestors."""
+        rows, width, _ = tree.shape
+        lengths = torch.from_numpy(self.lengths).to(self._device)
+        cached = torch.arange(self._size, device=self._device) < lengths[:, None]
+        seen = torch.cat(
+            [
+                cached[:, None].expand(rows, width, self._size),
+                torch.from_numpy(tree).to(self._device),
+            ],
+            dim=-1,
+        )
+        low = torch.finfo(self._dtype).min
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device)
+        return mask.masked_fill_(~seen, low)[:, None]
+
+    def keep(self, gather: Any, cu: Any, rows: list[int]) -> None:
+        """Move accepted entries to the end of their row, then drop rows and columns."""
+        counts = np.diff(cu.astype(np.int64))
+        row = np.repeat(np.arange(len(counts)), counts)
+        target = self.lengths[row] + np.arange(len(row)) - cu[row]
+        source = self._size + gather.astype(np.int64)
+        moved = np.flatnonzero(source != target)
+        if len(moved):
+            where = [torch.from_numpy(x[moved]).to(self._device) for x in (row, source, target)]
+            for layer in self._slots():
+                layer.move(*where)
+        self.lengths = self.lengths + counts
+        if len(rows) < len(counts):
+            self._select(rows)
+            self.lengths = self.lengths[rows]
+        self._size = int(self.lengths.max()) if len(self.lengths) else 0
+        for layer in self._slots():
+            layer.shorten(self._size)
+
+    def _slots(self) -> list[Any]:
+        return [layer for layer in self._cache.layers if isinstance(layer, Slots)]
+
+    def _select(self, rows: list[int]) -> None:
+        index = torch.tensor(rows, dtype=torch.long, device=self._device)
+        for layer in self._slots():
+            layer.select(index)
+
+    def entries(self, row: int) -> list[tuple[Any, Any]]:
+        """Cached keys and values of a row, [heads, length, dim] a layer."""
+        n = int(self.lengths[row])
+        return [
+            (layer.keys[row, :, :n], layer.values[row, :, :n])
+            for layer in self._slots()
+            if layer.is_initialized
+        ]
+
+
+class ChainHost:
+    """A forward pass a request, over the likeliest chain of its tree."""
+
+    def __init__(self, model: Any, chunk: int) -> None:
+        self._model, self._chunk = model, chunk
+        self._caches: list[Any] = []
+        self._counts = np.zeros(0, np.int64)
+        self.calls = 0
+
+    def prefill(self, prompts: list[list[int]]) -> None:
+        """Cache all but the last token of each prompt, one by one."""
+        self._caches = []
+        for prompt in prompts:
+            cache = DynamicCache(config=self._model.config)
+            for layer in cache.layers:
+                if hasattr(layer, "activate_past_recording"):
+                    layer.activate_past_recording()
+            if len(prompt) > 1:
+                ids = torch.tensor([prompt[:-1]], device=self._model.device)
+                _prefill_chunks(self._model, ids, cache, self._chunk, {})
+            self._caches.append(cache)
+
+    def fit(self, batch: TreeBatch) -> TreeBatch:
+        """The likeliest chain of each tree."""
+        cu, parents = batch.cu_nodes, batch.parents
+        chains: list[list[int]] = []
+        for b in range(len(batch)):
+            local = parents[cu[b] : cu[b + 1]]
+            scores = batch.scores[cu[b] : cu[b + 1]]
+            chain = [0]
+            while len(children := np.flatnonzero(local == chain[-1])):
+                chain.append(int(children[np.argmax(scores[children])]))
+            chains.append(chain)
+        if sum(map(len, chains)) == cu[-1]:
+            return batch
+        nodes = np.concatenate([cu[b] + np.array(c) for b, c in enumerate(chains)])
+        return TreeBatch.from_arrays(
+            batch.tokens[nodes],
+            np.concatenate([np.arange(-1, len(c) - 1) for c in chains]),
+            np.cumsum([0, *map(len, chains)]),
+            requests=batch.requests,
+        )
+
+    def forward(self, batch: TreeBatch, ends: list[int]) -> Any:
+        """Logits of all nodes, float32 [N, vocab] on the CPU."""
+        cu = batch.cu_nodes
+        # Nodes beyond the last position are never emitted and may have no position: they repeat
+        # the row before them.
+        self._counts = np.diff(cu)
+        self._ran = [
+            min(int(n), end - (int(batch.positions[cu[b]]) - 1))
+            for b, (n, end) in enumerate(zip(self._counts, ends, strict=True))
+        ]
+        rows = []
+        for b, cache in enumerate(self._caches):
+            ids = batch.tokens[cu[b] : cu[b] + self._ran[b]]
+            self.calls += 1
+            logits = self._model(
+                input_ids=torch.from_numpy(ids[None].astype(np.int64)).to(self._model.device),
+                past_key_values=cache,
+                use_cache=True,
+                return_dict=True,
+            ).logits[0]
+            missing = int(self._counts[b]) - self._ran[b]
+            rows.append(torch.cat([logits, logits[-1:].expand(missing, -1)]))
+        return torch.cat(rows).float().cpu()
+
+    def keep(self, gather: Any, cu: Any, rows: list[int]) -> None:  # noqa: ARG002
+        """Crop each cache to its accepted nodes, which are the first of the chain."""
+        kept = np.diff(cu)
+        for b in rows:
+            self._caches[b].crop(-max(0, self._ran[b] - int(kept[b])))
+        self._caches = [self._caches[b] for b in rows]
+
+
+# ---- which host a model gets --------------------------------------------------------------------
+
+_VERDICTS: WeakKeyDictionary[Any, dict[tuple[str, str], str]] = WeakKeyDictionary()
+
+
+def host_for(model: Any, *, drafts: bool, chunk: int) -> Host:
+    """A host for `model`; one warning a model when its drafts are limited to chains.
+
+    Raises
+    ------
+    UnsupportedError
+        The model is not a causal language model over a `DynamicCache`.
+    InputError
+        The model is in training mode.
+    """
+    if getattr(model, "training", False):
+        raise InputError(
+            "model: is in training mode, where dropout changes its logits; call model.eval()"
+        )
+    attention = str(getattr(model.config, "_attn_implementation", None) or "eager")
+    verdicts = _VERDICTS.setdefault(model, {})
+    key = (attention, str(model.dtype))
+    if key not in verdicts:
+        verdicts[key] = _tree_obstacle(model, attention, chunk)
+    if not verdicts[key]:
+        return TreeHost(model, chunk)
+    if drafts and ("warned", attention) not in verdicts:
+        verdicts["warned", attention] = "yes"
+        warnings.warn(
+            f"{type(model).__name__}: {verdicts[key]}; trees of drafts are cut to chains and "
+            "requests run one by one. The text is the same.",
+            stacklevel=3,
+        )
+    return ChainHost(model, chunk)
+
+
+def _tree_obstacle(model: Any, attention: str, chunk: int) -> str:
+    """Why the model cannot verify trees; empty if it can."""
+    name = type(model).__name__
+    if model.config.is_encoder_decoder:
+        raise UnsupportedError(f"{name} is an encoder-decoder; generate drives decoders only")
+    if getattr(model, "_is_stateful", False):
+        raise UnsupportedError(
+            f"{name} keeps a recurrent state, which cannot go back to before a refused draft"
+        )
+    parameters = _parameters(model)
+    supports = getattr(model, "_supports_default_dynamic_cache", lambda: True)
+    if "past_key_values" not in parameters or not supports():
+        raise UnsupportedError(f"{name} does not run over a DynamicCache")
+    layers = DynamicCache(config=model.config).layers
+    kinds = {type(layer) for layer in layers if type(layer).__name__ != "DummyLayer"}
+    for kind in sorted(kinds, key=lambda k: k.__name__):
+        if "LinearAttention" in kind.__name__ or not getattr(kind, "is_croppable", False):
+            if not issubclass(kind, DynamicLayer) or "LinearAttention" in kind.__name__:
+                raise UnsupportedError(
+                    f"{name} has layers of kind {kind.__name__}, whose state cannot go back to "
+                    "before a refused draft"
+                )
+    if kinds != {DynamicLayer}:
+        names = ", ".join(sorted(k.__name__ for k in kinds - {DynamicLayer}))
+        return f"not every layer has full attention ({names})"
+    if "position_ids" not in parameters:
+        return "its forward takes no position_ids"
+    if attention not in ("eager", "sdpa"):
+        return f"attention {attention!r} takes no 4-D mask; load it with eager or sdpa"
+    if not _trees_agree(model, chunk):
+        return "its logits on a probe tree differ from those of the same text in sequence"
+    return ""
+
+
+def _trees_agree(model: Any, chunk: int) -> bool:
+    """Whether a small ragged batch of trees, before and after compaction, gives the right logits.
+
+    The run-time check of everything that a signature does not tell: masks that are ignored,
+    positions that are counted instead of read.
+    """
+    vocab = logits_width(model)
+    pick = np.random.default_rng(1).integers(0, vocab, 32).tolist()
+    spec = Speculator(vocab, sources=[], policy="full")
+    prompts = [pick[:5], pick[5:8]]
+    requests = [spec.start(p) for p in prompts]
+    host = TreeHost(model, chunk)
+    with torch.inference_mode():
+        host.prefill(prompts)
+        wrong = 0.0
+        scale = 0.0
+        paths: list[list[int]] = [list(p) for p in prompts]
+        for step in range(2):
+            # Node 0, two siblings, a child of each; the second row is shorter.
+            local = [[-1, 0, 0, 1, 2], [-1, 0, 0]]
+            tokens = []
+            for b, parents in enumerate(local):
+                tokens += [paths[b][-1], *pick[8 + 8 * step + 4 * b :][: len(parents) - 1]]
+            cu = [0, 5, 8]
+            batch = TreeBatch.from_arrays(
+                tokens,
+                sum(local, []),
+                cu,
+                requests=requests,
+            )
+            rows = host.forward(batch, [10**6, 10**6])
+            for b, parents in enumerate(local):
+                for node in range(len(parents)):
+                    way = []
+                    at = node
+                    while at > 0:
+                        way.append(tokens[cu[b] + at])
+                        at = parents[at]
+                    ids = torch.tensor([paths[b] + way[::-1]], device=model.device)
+                    want = model(input_ids=ids, use_cache=False).logits[0, -1].float().cpu()
+                    if not torch.isfinite(want).all():
+                        return True  # verification will name the row
+                    wrong = max(wrong, float((want - rows[cu[b] + node]).abs().max()))
+                    scale = max(scale, float(want.abs().max()))
+            if step:
+                break
+            # Accept 0, 2, 4 in the first row and 0, 2 in the second.
+            for b, chosen in enumerate([[2, 4], [2]]):
+                new = [tokens[cu[b] + n] for n in chosen] + [pick[30]]
+                paths[b] += new
+                requests[b].commit(new)
+            host.keep(np.array([0, 2, 4, 0, 2]), np.array([0, 3, 5]), [0, 1])
+    slack = {torch.float64: 1e-6, torch.float32: 1e-3 if model.device.type != "cpu" else 1e-4}
+    return wrong <= slack.get(model.dtype, 0.05) * max(scale, 1e-6)

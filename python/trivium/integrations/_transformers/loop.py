@@ -1,0 +1,131 @@
+"""The loop: propose, one forward pass, verify, cut, commit, hand out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trivium.integrations._transformers.host import Host
+from trivium.integrations._transformers.stops import Stops
+from trivium.speculator import Request, Speculator
+
+__all__ = ["Row", "Totals", "decode"]
+
+
+@dataclass(slots=True)
+class Row:
+    """One request on its way."""
+
+    index: int
+    request: Request
+    prompt: list[int]
+    limit: int  # new tokens
+    law: tuple[float, int, float, float]  # temperature, top_k, top_p, min_p
+    eos: frozenset[int]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    logit_rows: list[Any] = field(default_factory=list)
+    tail: bytes = b""
+    reason: str = ""
+
+    @property
+    def end(self) -> int:
+        """Last position whose logits choose a token."""
+        return len(self.prompt) + self.limit - 2
+
+    def cut(self, new: list[int], stops: Stops) -> tuple[int, str]:
+        """How many of the emitted tokens stay, and why the request ends there, if it does."""
+        room = self.limit - len(self.tokens)
+        ends = [(i + 1, "eos") for i, token in enumerate(new) if token in self.eos][:1]
+        stop, self.tail = stops.scan(self.tail, new)
+        if stop is not None:
+            ends.append((stop, "stop"))
+        if len(new) >= room:
+            ends.append((room, "length"))
+        # At one place the end of sequence goes before a stop string, and that before the length.
+        return min(ends, key=lambda end: end[0]) if ends else (len(new), "")
+
+
+@dataclass(slots=True)
+class Totals:
+    """Work of a call after prefill."""
+
+    steps: int = 0  # requests times steps
+
+
+def decode(
+    host: Host,
+    spec: Speculator,
+    rows: list[Row],
+    *,
+    stops: Stops,
+    callback: Callable[[int, list[int]], object] | None,
+    keep: bool,
+    record: bool,
+    totals: Totals,
+) -> None:
+    """Run every request to its end."""
+    active = list(rows)
+    sizes = _first_sizes(spec)
+    timed = False
+    while active:
+        bound = next(sizes, None)
+        batch = host.fit(
+            spec.propose(
+                [r.request for r in active], None if bound is None else bound * len(active)
+            )
+        )
+        start = time.perf_counter()
+        logits = host.forward(batch, [r.end for r in active])
+        if timed:  # the first pass of a call pays for warming up
+            spec.observe_forward(int(batch.cu_nodes[-1]), time.perf_counter() - start)
+        timed = True
+        temperature, top_k, top_p, min_p = zip(*(r.law for r in active), strict=True)
+        out = spec.verify(
+            batch,
+            logits=logits.numpy(),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+        )
+        tokens, cu, logprobs = out.tokens, out.cu_tokens, out.logprobs
+        gather = out.kv_gather
+        ends = [r.cut(tokens[cu[b] : cu[b + 1]].tolist(), stops) for b, r in enumerate(active)]
+        for b, (n, reason) in enumerate(ends):
+            if reason:
+                out.truncate(b, n)
+        spec.commit(out)
+        host.keep(out.kv_gather, out.cu_tokens, [b for b, end in enumerate(ends) if not end[1]])
+        totals.steps += len(active)
+        for b, (r, (n, reason)) in enumerate(zip(active, ends, strict=True)):
+            span = slice(cu[b], cu[b] + n)
+            r.tokens += tokens[span].tolist()
+            r.logprobs += logprobs[span].tolist()
+            if record:
+                nodes = int(batch.cu_nodes[b]) + gather[span].astype(np.int64)
+                r.logit_rows += list(logits.numpy()[nodes])
+            r.reason = reason
+            if reason:
+                r.request.finish(keep=keep)
+        if callback is not None:
+            for b, (r, (n, _)) in enumerate(zip(active, ends, strict=True)):
+                callback(r.index, tokens[cu[b] : cu[b] + n].tolist())
+        active = [r for r in active if not r.reason]
+
+
+def _first_sizes(spec: Speculator) -> Any:
+    """Nodes a request of the first steps, so that the policy learns what sizes cost.
+
+    A speculator that has timed nothing yet would use its whole budget for ever. Each of these steps
+    is a step like any other; only its tree is small.
+    """
+    config = spec.config
+    if config["policy"] != "auto" or not config["sources"] or spec.stats()["steps"]:
+        return iter(())
+    most = config["max_nodes"]
+    return iter([1, 1, most, max(1, most // 4), most, max(1, most // 16)])
