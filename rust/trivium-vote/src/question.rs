@@ -296,14 +296,14 @@ impl Question {
     pub(crate) fn running(&self, trace: i64) -> Result<u32> {
         let found = u32::try_from(trace).ok().and_then(|t| Some((t, self.traces.get(t as usize)?)));
         match found {
-            None => Err(Error::input(
-                "trace",
-                format!(
-                    "{trace} of question {:?} is not one of the {} launched",
-                    self.id,
-                    self.traces.len()
-                ),
-            )),
+            None => {
+                let num = self.traces.len();
+                let hint = if num == 0 { "; fetch the first launches before" } else { "" };
+                let id = &self.id;
+                let why =
+                    format!("{trace} of question {id:?} is not one of the {num} launched{hint}");
+                Err(Error::input("trace", why))
+            }
             Some((_, Trace { ended: Some(_), .. })) => Err(Error::state(
                 format!("trace {trace} of question {:?}", self.id),
                 "a running trace",
