@@ -14,6 +14,7 @@ import trivium
 ROOT = Path(__file__).resolve().parents[3]
 COLUMNS = ["paper", "code", "option", "guarantee", "test"]
 CODE = re.compile(r"`([^`]+)`")
+TESTS = re.compile(r"`([^`]+)` \(([^)]+)\)")
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,13 @@ def test_row(row: Row) -> None:
     assert row.guarantee
     for path in CODE.findall(row.code):
         assert (ROOT / path).is_file(), f"code {path} does not exist"
-    for path in CODE.findall(row.test):
-        file, _, name = path.partition("::")
+    for file, names in TESTS.findall(row.test):
         assert (ROOT / file).is_file(), f"test {file} does not exist"
         text = (ROOT / file).read_text()
-        assert "#[test]" in text or "def test_" in text or "proptest!" in text, f"no test in {file}"
-        assert name in text, f"{file} has no {name}"
+        for name in names.split(", "):
+            assert f"fn {name}(" in text or f"def {name}(" in text, f"{file} has no test {name}"
     assert CODE.findall(row.code)
-    assert CODE.findall(row.test)
+    assert len(TESTS.findall(row.test)) == row.test.count("`") / 2 > 0
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.area}: {row.paper[:40]}")
