@@ -307,7 +307,7 @@ def generate(
 
 
 def _limits(model: Any, prompts: list[list[int]], wanted: list[Any]) -> list[int]:
-    """New tokens of each request within the model's positions."""
+    """Bound the new tokens of each request within the model's positions."""
     most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     limits = []
     for i, (prompt, n) in enumerate(zip(prompts, wanted, strict=True)):
@@ -553,7 +553,7 @@ def _classify(
 def _redraw(
     row: Any, prompt: list[int], new: list[int], i: int, n: int, options: dict[str, Any]
 ) -> int:
-    """The token that a row gives under the noise of request `i`."""
+    """Draw from a row under the noise of request `i`."""
     spec = Speculator(len(row), sources=[], policy="full")
     branch = options.get("branch", 0)
     scalar = not isinstance(branch, Sequence) and not hasattr(branch, "tolist")

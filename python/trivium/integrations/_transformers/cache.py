@@ -64,13 +64,13 @@ class Slots(DynamicLayer):  # type: ignore[misc]
 
 
 def _room(like: Any, size: int) -> Any:
-    """A buffer for at least `size` columns."""
+    """Make a buffer for at least `size` columns."""
     columns = -(-size // _GROWTH) * _GROWTH
     return like.new_empty((*like.shape[:-2], columns, like.shape[-1]))
 
 
 def slotted(config: Any) -> Any:
-    """A cache for `config`, all of whose attention layers are full."""
+    """Make a cache for `config`, all of whose attention layers are full."""
     cache = DynamicCache(config=config)
     cache.layers = [Slots() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

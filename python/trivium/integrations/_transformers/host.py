@@ -36,7 +36,7 @@ class Host(Protocol):
         """Cache all but the last token of each prompt; rows of the batch follow their order."""
 
     def fit(self, batch: TreeBatch) -> TreeBatch:
-        """The part of the trees that the model can run."""
+        """Cut the trees to what the model can run."""
 
     def forward(self, batch: TreeBatch, ends: list[int]) -> Any:
         """Logits of all nodes, float32 [N, vocab]; ``ends[b]`` is the last position of row b."""
@@ -48,10 +48,10 @@ class Host(Protocol):
 def logits_width(model: Any) -> int:
     """Width of the model's logits."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    weight = getattr(head, "weight", None)
-    if weight is not None and weight.ndim == 2 and hasattr(head, "out_features"):
-        return int(head.out_features)
-    return int(model.config.get_text_config(decoder=True).vocab_size)
+    width = getattr(head, "out_features", None)
+    return int(
+        width if width is not None else model.config.get_text_config(decoder=True).vocab_size
+    )
 
 
 def _prefill_chunks(model: Any, ids: Any, cache: Any, chunk: int, extra: dict[str, Any]) -> None:
@@ -83,9 +83,7 @@ class TreeHost:
     def prefill(self, prompts: list[list[int]]) -> None:
         """Cache all but the last token of each prompt; equal prompts run once."""
         self._cache = slotted(self._model.config)
-        unique = {tuple(p): 0 for p in prompts}
-        for i, prompt in enumerate(unique):
-            unique[prompt] = i
+        unique = {p: i for i, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
         self.lengths = np.array([len(p) - 1 for p in prompts], np.int64)
         self._size = int(self.lengths.max())
         if self._size == 0:
@@ -179,7 +177,7 @@ class TreeHost:
             layer.select(index)
 
     def entries(self, row: int) -> list[tuple[Any, Any]]:
-        """Cached keys and values of a row, [heads, length, dim] a layer."""
+        """Give the cached keys and values of a row, [heads, length, dim] a layer."""
         n = int(self.lengths[row])
         return [
             (layer.keys[row, :, :n], layer.values[row, :, :n])
@@ -211,7 +209,7 @@ class ChainHost:
             self._caches.append(cache)
 
     def fit(self, batch: TreeBatch) -> TreeBatch:
-        """The likeliest chain of each tree."""
+        """Cut each tree to its likeliest chain."""
         cu, parents = batch.cu_nodes, batch.parents
         chains: list[list[int]] = []
         for b in range(len(batch)):
@@ -269,7 +267,7 @@ _VERDICTS: WeakKeyDictionary[Any, dict[tuple[str, str], str]] = WeakKeyDictionar
 
 
 def host_for(model: Any, *, drafts: bool, chunk: int) -> Host:
-    """A host for `model`; one warning a model when its drafts are limited to chains.
+    """Make a host for `model`; one warning a model when its drafts are limited to chains.
 
     Raises
     ------
@@ -315,12 +313,11 @@ def _tree_obstacle(model: Any, attention: str, chunk: int) -> str:
     layers = DynamicCache(config=model.config).layers
     kinds = {type(layer) for layer in layers if type(layer).__name__ != "DummyLayer"}
     for kind in sorted(kinds, key=lambda k: k.__name__):
-        if "LinearAttention" in kind.__name__ or not getattr(kind, "is_croppable", False):
-            if not issubclass(kind, DynamicLayer) or "LinearAttention" in kind.__name__:
-                raise UnsupportedError(
-                    f"{name} has layers of kind {kind.__name__}, whose state cannot go back to "
-                    "before a refused draft"
-                )
+        if not issubclass(kind, DynamicLayer) or "LinearAttention" in kind.__name__:
+            raise UnsupportedError(
+                f"{name} has layers of kind {kind.__name__}, whose state cannot go back to before "
+                "a refused draft"
+            )
     if kinds != {DynamicLayer}:
         names = ", ".join(sorted(k.__name__ for k in kinds - {DynamicLayer}))
         return f"not every layer has full attention ({names})"
@@ -359,7 +356,7 @@ def _trees_agree(model: Any, chunk: int) -> bool:
             cu = [0, 5, 8]
             batch = TreeBatch.from_arrays(
                 tokens,
-                sum(local, []),
+                [p for parents in local for p in parents],
                 cu,
                 requests=requests,
             )

@@ -11,7 +11,7 @@ __all__ = ["column", "end_ids", "prompts_of"]
 
 
 def _nested(value: Any) -> Any:
-    """Lists from tensors, arrays and sequences of them."""
+    """Make lists of tensors, arrays and sequences of them."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):

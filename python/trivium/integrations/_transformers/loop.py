@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trivium.integrations._transformers.host import Host
-from trivium.integrations._transformers.stops import Stops
-from trivium.speculator import Request, Speculator
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trivium.integrations._transformers.host import Host
+    from trivium.integrations._transformers.stops import Stops
+    from trivium.speculator import Request, Speculator
 
 __all__ = ["Row", "Totals", "decode"]
 
@@ -95,6 +97,7 @@ def decode(
         )
         tokens, cu, logprobs = out.tokens, out.cu_tokens, out.logprobs
         gather = out.kv_gather
+        assert logprobs is not None  # logits were verified
         ends = [r.cut(tokens[cu[b] : cu[b + 1]].tolist(), stops) for b, r in enumerate(active)]
         for b, (n, reason) in enumerate(ends):
             if reason:

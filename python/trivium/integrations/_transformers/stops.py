@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from trivium.errors import InputError
 from trivium.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Stops"]
 
