@@ -219,7 +219,7 @@ def generate(
         )
     if eos_token_id is None:
         eos_token_id = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    eos = end_ids(eos_token_id)
+    eos = end_ids(eos_token_id) | _ends_of(constraint)
     stops = Stops(stop_strings, tokenizer)
     limits = _limits(model, prompts, column("max_new_tokens", max_new_tokens, n))
     laws = list(
@@ -332,6 +332,12 @@ def _matchers(constraint: Any, n: int) -> list[Any]:
         return [_matchers(c, 1)[0] for c in constraint]
     make = getattr(constraint, "matcher", None)
     return [make() if callable(make) else constraint for _ in range(n)]
+
+
+def _ends_of(constraint: Any) -> frozenset[int]:
+    """Collect the ends of the grammars' vocabularies, after which a grammar allows nothing."""
+    several = constraint if isinstance(constraint, (list, tuple)) else [constraint]
+    return frozenset(t for c in several for t in getattr(getattr(c, "vocab", None), "eos", ()))
 
 
 def _texts(tokenizer: Any, stops: Stops, rows: list[Any]) -> list[str] | None:
