@@ -124,19 +124,27 @@ def _rows(cells: list[list[str]]) -> str:
 
 
 def _training(logs: dict[str, Any]) -> str:
+    def cell(value: Any) -> str:
+        return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+    def total(log: dict[str, Any], key: str) -> str:
+        stages = [*log.get("earlier", []), log]
+        parts = [cell(stage[key]) for stage in stages]
+        return " + ".join(parts)
+
     def each(name: str, *path: str) -> list[str]:
         cells = []
         for log in logs.values():
             value: Any = log
             for key in path:
                 value = value[key]
-            cells.append(f"{value:,}" if isinstance(value, int | float) else str(value))
+            cells.append(cell(value))
         return [name, *cells]
 
     return _rows(
         [
-            each("tokens trained", "tokens_trained"),
-            each("wall clock, minutes", "minutes"),
+            ["tokens trained", *(total(log, "tokens_trained") for log in logs.values())],
+            ["wall clock, minutes", *(total(log, "minutes") for log in logs.values())],
             each("seed", "settings", "seed"),
             each("device", "hardware", "device"),
             each("threads", "hardware", "threads"),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from trivium.tinylm import material
 
@@ -80,6 +80,8 @@ class Run:
         Share of the schedule after which the draft also learns the target's distribution.
     save_minutes : float
         Time between intermediate checkpoints.
+    peak : float
+        Factor of both rates; below 1 for a run that continues an earlier one.
     compile : bool
         Whether the step is compiled by torch.
     """
@@ -94,6 +96,7 @@ class Run:
     adam_rate: float = 4e-3
     distil_from: float = 1.0
     save_minutes: float = 6.0
+    peak: float = 1.0
     compile: bool = True
 
 
@@ -155,6 +158,7 @@ def save_checkpoint(
         text = json.dumps(facts, indent=1) + "\n"
         (Path(scratch) / "train_log.json").write_text(text, encoding="utf-8")
         for file in sorted(Path(scratch).iterdir()):
+            file.chmod(0o644)
             file.replace(folder / file.name)
 
 
@@ -243,8 +247,10 @@ def _optimizers(model: LlamaForCausalLM, run: Run) -> list[torch.optim.Optimizer
         is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
         (hidden if is_matrix else other).append(parameter)
     return [
-        torch.optim.Muon(hidden, lr=run.muon_rate, weight_decay=0.02, momentum=0.95),
-        torch.optim.AdamW(other, lr=run.adam_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        torch.optim.Muon(hidden, lr=run.muon_rate * run.peak, weight_decay=0.02, momentum=0.95),
+        torch.optim.AdamW(
+            other, lr=run.adam_rate * run.peak, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        ),
     ]
 
 
@@ -261,6 +267,7 @@ def train_model(
     device: str,
     question_end: int,
     teacher: LlamaForCausalLM | None = None,
+    start: LlamaForCausalLM | None = None,
 ) -> tuple[LlamaForCausalLM, dict[str, Any]]:
     """Train one model.
 
@@ -278,6 +285,8 @@ def train_model(
         Token that ends the question of a word problem.
     teacher : transformers.LlamaForCausalLM, optional
         Model whose distribution is learned after `Run.distil_from` of the schedule.
+    start : transformers.LlamaForCausalLM, optional
+        Model to continue from; a fresh one when absent.
 
     Returns
     -------
@@ -286,7 +295,7 @@ def train_model(
     facts : dict
         Tokens, minutes, losses and the curve.
     """
-    model = build_model(run.which, run.seed).to(device)
+    model = (start or build_model(run.which, run.seed)).to(device).train()
     loss_fn = torch.compile(_loss, dynamic=False) if run.compile else _loss
     optimizers = _optimizers(model, run)
     peaks = [group["lr"] for opt in optimizers for group in opt.param_groups]
@@ -363,6 +372,18 @@ def _hardware(device: str) -> dict[str, Any]:
     }
 
 
+def _streams(
+    tokenizer: PreTrainedTokenizerFast, seed: int, heldout_seed: int, size: int, *, smoke: bool
+) -> tuple[dict[str, NDArray[np.int16]], dict[str, NDArray[np.int16]]]:
+    """Training and held-out tokens of each kind."""
+    heldout_tokens = 512 if smoke else 16_384
+    train, heldout = {}, {}
+    for kind, share in material.MIXTURE.items():
+        train[kind] = material.encode(tokenizer, kind, seed, int(size * share * 1.1) + 4096)
+        heldout[kind] = material.encode(tokenizer, kind, heldout_seed, heldout_tokens, heldout=True)
+    return train, heldout
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trivium.tinylm.train", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="output folder")
@@ -374,6 +395,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--only", choices=("both", "target", "draft"), default="both")
+    parser.add_argument("--resume", action="store_true", help="continue the target in --out")
     parser.add_argument("--no-compile", action="store_true", help="do not compile the step")
     parser.add_argument("--smoke", action="store_true", help="a few steps, for tests")
     return parser
@@ -401,27 +423,21 @@ def main(argv: list[str] | None = None) -> int:
     tokens = {"target": args.tokens, "draft": args.draft_tokens}
     minutes = {"target": args.minutes, "draft": args.draft_minutes}
     common: dict[str, Any] = {"seed": args.seed, "compile": not args.no_compile}
-    heldout_tokens, num_documents = 16_384, 6000
     if args.smoke:
         tokens = {"target": 1024, "draft": 1024}
         common |= {"rows": 4, "row_len": 64, "compile": False}
-        heldout_tokens, num_documents = 512, 40
 
-    if args.only == "draft":
-        from transformers import AutoTokenizer
-
+    earlier: list[dict[str, Any]] = []
+    if args.resume:
+        facts = json.loads((args.out / "target" / "train_log.json").read_text(encoding="utf-8"))
+        earlier = [*facts.pop("earlier", []), facts]
+    if args.resume or args.only == "draft":
         tokenizer = AutoTokenizer.from_pretrained(args.out / "target")
     else:
-        tokenizer = material.build_tokenizer(args.seed, num_documents=num_documents)
-    largest = max(tokens.values())
-    streams = {
-        kind: material.encode(tokenizer, kind, args.seed, int(largest * share * 1.1) + 4096)
-        for kind, share in material.MIXTURE.items()
-    }
-    heldout = {
-        kind: material.encode(tokenizer, kind, args.seed, heldout_tokens, heldout=True)
-        for kind in material.MIXTURE
-    }
+        tokenizer = material.build_tokenizer(args.seed, num_documents=40 if args.smoke else 6000)
+    largest = tokens["draft"] if args.only == "draft" else max(tokens.values())
+    seed = args.seed + 1000 * len(earlier)
+    streams, heldout = _streams(tokenizer, seed, args.seed, largest, smoke=args.smoke)
     question_end = tokenizer.encode("?\n", add_special_tokens=False)[-1]
     base = {
         "hardware": _hardware(device),
@@ -432,19 +448,25 @@ def main(argv: list[str] | None = None) -> int:
     log.info("material %s", base["material_tokens"])
 
     def save(which: str) -> Callable[[LlamaForCausalLM, dict[str, Any]], None]:
+        before = {"earlier": earlier} if which == "target" and earlier else {}
+
         def write(model: LlamaForCausalLM, facts: dict[str, Any]) -> None:
-            save_checkpoint(model, tokenizer, args.out / which, {**base, **facts})
+            save_checkpoint(model, tokenizer, args.out / which, {**base, **facts, **before})
 
         return write
 
+    def trained() -> LlamaForCausalLM:
+        folder = args.out / "target"
+        return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
+
     if args.only != "draft":
-        run = Run("target", tokens["target"], minutes["target"], **common)
-        train_model(run, streams, heldout, save("target"), device, question_end)
+        start = trained() if args.resume else None
+        peak = 0.5 if args.resume else 1.0
+        run = Run("target", tokens["target"], minutes["target"], peak=peak, **common)
+        train_model(run, streams, heldout, save("target"), device, question_end, start=start)
     if args.only != "target":
-        teacher = LlamaForCausalLM.from_pretrained(args.out / "target", dtype=torch.float32)
-        teacher = teacher.to(device).eval()
         run = Run("draft", tokens["draft"], minutes["draft"], distil_from=0.4, **common)
-        train_model(run, streams, heldout, save("draft"), device, question_end, teacher)
+        train_model(run, streams, heldout, save("draft"), device, question_end, trained())
     return 0
 
 
