@@ -13,6 +13,7 @@ use crate::logits::LogitsRow;
 use crate::mask;
 use crate::numerics::{self, BLOCK, exp_neg};
 use crate::rng::{Address, Purpose};
+use crate::simd::{self, Moments};
 
 /// How a request turns a law and its noise into a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -36,6 +37,14 @@ pub struct ScaledRow {
     /// Block sums and their total, filled on demand.
     blocks: Vec<f64>,
     total: f64,
+    /// Largest value of each chunk of [`simd::CHUNK`]; removed tokens may leave it too large. Empty
+    /// where unknown.
+    maxima: Vec<f32>,
+    /// Ascending ids; where `sparse`, every other token is removed.
+    kept: Vec<TokenId>,
+    sparse: bool,
+    /// Values of `kept` while the row around them is cleared.
+    saved: Vec<f32>,
 }
 
 /// Temperatures below this are greedy.
@@ -55,7 +64,8 @@ impl ScaledRow {
     }
 
     /// Takes a row of logits: mask, then temperature. Below [`GREEDY_TEMPERATURE`] the law is the
-    /// point mass on the lowest arg-max.
+    /// point mass on the lowest arg-max. Finite logits that a small temperature would carry beyond
+    /// f32 are shifted by their maximum first.
     ///
     /// # Errors
     /// `InvalidInput` for NaN or `+inf` in an allowed logit, a negative or NaN temperature;
@@ -72,15 +82,87 @@ impl ScaledRow {
                 format!("{temperature} is not a finite number from 0 up"),
             ));
         }
-        self.scaled.clear();
+        let greedy = temperature < GREEDY_TEMPERATURE;
+        let factor = if greedy || temperature == 1.0 { 1.0 } else { 1.0 / temperature };
+        match (logits, allowed) {
+            (LogitsRow::F32(values), None) => {
+                self.clear();
+                let bad = simd::load(values, factor, &mut self.scaled, &mut self.maxima);
+                self.greedy = greedy;
+                if bad && factor > 1.0 {
+                    self.load_raw(logits, None);
+                    self.settle()?;
+                    return self.rescale(temperature);
+                }
+                self.finish(bad)
+            }
+            _ => {
+                self.load_raw(logits, allowed);
+                self.greedy = greedy;
+                if factor > 1.0 {
+                    self.settle()?;
+                    self.rescale(temperature)
+                } else {
+                    if factor != 1.0 {
+                        self.scaled.iter_mut().for_each(|x| *x *= factor);
+                    }
+                    self.settle()
+                }
+            }
+        }
+    }
+
+    /// Takes a row of logits and a mask as they are: for laws that edit the row before its first
+    /// [`settle`](Self::settle), which must follow.
+    pub fn load_raw(&mut self, logits: LogitsRow<'_>, allowed: Option<&[u32]>) {
+        self.clear();
+        self.greedy = false;
         logits.extend_into(&mut self.scaled);
         if let Some(row) = allowed {
             mask::apply(row, &mut self.scaled);
         }
-        self.greedy = temperature < GREEDY_TEMPERATURE;
-        if !self.greedy && temperature != 1.0 {
-            let inv = 1.0 / temperature;
-            self.scaled.iter_mut().for_each(|x| *x *= inv);
+    }
+
+    fn clear(&mut self) {
+        self.scaled.clear();
+        self.maxima.clear();
+        self.blocks.clear();
+        self.sparse = false;
+    }
+
+    /// Divides a settled row by a temperature, as [`load`](Self::load) does.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn rescale(&mut self, temperature: f32) -> Result<()> {
+        if !(0.0..f32::INFINITY).contains(&temperature) {
+            return Err(Error::input(
+                "temperature",
+                format!("{temperature} is not a finite number from 0 up"),
+            ));
+        }
+        if self.greedy || temperature < GREEDY_TEMPERATURE {
+            self.greedy = true;
+            return Ok(());
+        }
+        if temperature == 1.0 {
+            return Ok(());
+        }
+        let factor = 1.0 / temperature;
+        // A shift changes no law; it keeps the product finite.
+        let shift = if is_bad(self.max.abs() * factor) { self.max } else { 0.0 };
+        self.blocks.clear();
+        if self.sparse {
+            for &t in &self.kept {
+                let x = &mut self.scaled[t as usize];
+                *x = (*x - shift) * factor;
+            }
+            return self.settle_kept();
+        }
+        if shift == 0.0 {
+            self.scaled.iter_mut().for_each(|x| *x *= factor);
+        } else {
+            self.scaled.iter_mut().for_each(|x| *x = (*x - shift) * factor);
         }
         self.settle()
     }
@@ -91,12 +173,14 @@ impl ScaledRow {
     /// As [`load`](Self::load).
     pub fn settle(&mut self) -> Result<()> {
         self.blocks.clear();
-        let mut max = f32::NEG_INFINITY;
-        let mut bad = false;
-        for &x in &self.scaled {
-            bad |= is_bad(x);
-            max = if x > max { x } else { max };
-        }
+        self.sparse = false;
+        self.maxima.clear();
+        let bad = simd::chunk_maxima(&self.scaled, &mut self.maxima);
+        self.finish(bad)
+    }
+
+    /// Maximum and arg-max from the maxima of the chunks.
+    fn finish(&mut self, bad: bool) -> Result<()> {
         if bad {
             let (i, x) = self
                 .scaled
@@ -109,16 +193,138 @@ impl ScaledRow {
                 format!("logit {i} is {x}; logits must be finite or -inf"),
             ));
         }
+        let mut best = (f32::NEG_INFINITY, 0);
+        for (i, &m) in self.maxima.iter().enumerate() {
+            if m > best.0 {
+                best = (m, i * simd::CHUNK);
+            }
+        }
+        let (max, start) = best;
         if max == f32::NEG_INFINITY {
-            return Err(Error::state(
-                "draw",
-                "a row with at least one allowed token",
-                "a row of all -inf",
-            ));
+            return Err(Self::empty());
         }
         self.max = max;
-        self.argmax = self.scaled.iter().position(|&x| x == max).map_or(0, |i| i as TokenId);
+        let place = self.scaled[start..].iter().position(|&x| x == max).unwrap_or(0);
+        self.argmax = (start + place) as TokenId;
         Ok(())
+    }
+
+    fn empty() -> Error {
+        Error::state("draw", "a row with at least one allowed token", "a row of all -inf")
+    }
+
+    /// Maximum and arg-max of a sparse row.
+    fn settle_kept(&mut self) -> Result<()> {
+        self.blocks.clear();
+        let mut best = (f32::NEG_INFINITY, self.argmax);
+        for &t in &self.kept {
+            let x = self.scaled[t as usize];
+            if is_bad(x) {
+                return Err(Error::input("logits", format!("logit {t} is {x}")));
+            }
+            if x > best.0 {
+                best = (x, t);
+            }
+        }
+        if best.0 == f32::NEG_INFINITY {
+            return Err(Self::empty());
+        }
+        (self.max, self.argmax) = best;
+        Ok(())
+    }
+
+    /// Removes every token but `ids` (ascending, in range); the arg-max stays where `ids` names no
+    /// token that is left. From then on the row is sparse: sums and draws touch `ids` alone, with
+    /// the same bits. One fill of the row, or O(kept) where it was sparse before.
+    ///
+    /// # Errors
+    /// Never for a settled row.
+    pub fn keep(&mut self, ids: &[TokenId]) -> Result<()> {
+        debug_assert!(ids.windows(2).all(|w| w[0] < w[1]));
+        self.saved.clear();
+        self.saved.extend(ids.iter().map(|&t| self.scaled[t as usize]));
+        if self.sparse {
+            for &t in &self.kept {
+                self.scaled[t as usize] = f32::NEG_INFINITY;
+            }
+        } else {
+            self.scaled.fill(f32::NEG_INFINITY);
+        }
+        self.kept.clear();
+        for (&t, &x) in ids.iter().zip(&self.saved) {
+            if x > f32::NEG_INFINITY {
+                self.scaled[t as usize] = x;
+                self.kept.push(t);
+            }
+        }
+        if self.kept.is_empty() {
+            self.scaled[self.argmax as usize] = self.max;
+            self.kept.push(self.argmax);
+        }
+        self.sparse = true;
+        self.settle_kept()
+    }
+
+    /// The ids that are left, where the row is sparse.
+    pub fn kept(&self) -> Option<&[TokenId]> {
+        self.sparse.then_some(&self.kept[..])
+    }
+
+    /// Appends the ids at or above `floor` (which is above `-inf`), ascending. Chunks whose maximum
+    /// is below it are skipped.
+    pub fn collect_at_least(&self, floor: f32, out: &mut Vec<TokenId>) {
+        if self.sparse {
+            out.extend(self.kept.iter().copied().filter(|&t| self.scaled[t as usize] >= floor));
+            return;
+        }
+        let mut take = |start: usize, chunk: &[f32]| {
+            for (i, &x) in chunk.iter().enumerate() {
+                if x >= floor {
+                    out.push((start + i) as TokenId);
+                }
+            }
+        };
+        if self.maxima.is_empty() {
+            take(0, &self.scaled);
+            return;
+        }
+        for (c, &m) in self.maxima.iter().enumerate() {
+            if m >= floor {
+                let start = c * simd::CHUNK;
+                take(start, &self.scaled[start..self.scaled.len().min(start + simd::CHUNK)]);
+            }
+        }
+    }
+
+    /// An upper bound of each chunk of [`simd::CHUNK`] values, where known: at least as many values
+    /// as there are bounds at or above any of them.
+    pub fn chunk_maxima(&self) -> Option<&[f32]> {
+        (!self.sparse && !self.maxima.is_empty()).then_some(&self.maxima[..])
+    }
+
+    /// Σ w, Σ w d and the number of tokens left, `w = e^d`, `d = scaled - max`: one pass.
+    pub fn moments(&self) -> Moments {
+        if !self.sparse {
+            return simd::moments(&self.scaled, self.max);
+        }
+        let mut all = Moments { count: self.kept.len(), ..Moments::default() };
+        for_blocks(&self.kept, |_, ids| {
+            let (mut mass, mut weighted) = ([0f64; 8], [0f64; 8]);
+            for &t in ids {
+                let d = self.scaled[t as usize] - self.max;
+                let w = f64::from(exp_neg(d));
+                mass[t as usize & 7] += w;
+                weighted[t as usize & 7] += w * f64::from(d.max(-128.0));
+            }
+            all.mass += simd::pairwise(mass);
+            all.weighted += simd::pairwise(weighted);
+        });
+        all
+    }
+
+    /// Makes the law the point mass on the arg-max.
+    pub fn make_greedy(&mut self) {
+        self.greedy = true;
     }
 
     /// Logits over temperature; `-inf` where removed.
@@ -130,6 +336,8 @@ impl ScaledRow {
     /// the arg-max surely stayed.
     pub fn scaled_mut(&mut self) -> &mut [f32] {
         self.blocks.clear();
+        self.maxima.clear();
+        self.sparse = false;
         &mut self.scaled
     }
 
@@ -151,8 +359,20 @@ impl ScaledRow {
     /// Σ exp(scaled - max), in the frozen order.
     pub fn total(&mut self) -> f64 {
         if self.blocks.is_empty() {
-            let max = self.max;
-            self.blocks.extend(self.scaled.chunks(BLOCK).map(|c| numerics::block_sum(c, max)));
+            if self.sparse {
+                // Removed tokens would add zeros to the lanes: leaving them out changes no bit.
+                self.blocks.resize(self.scaled.len().div_ceil(BLOCK), 0.0);
+                for_blocks(&self.kept, |b, ids| {
+                    let mut lanes = [0f64; 8];
+                    for &t in ids {
+                        let w = exp_neg(self.scaled[t as usize] - self.max);
+                        lanes[t as usize & 7] += f64::from(w);
+                    }
+                    self.blocks[b] = simd::pairwise(lanes);
+                });
+            } else {
+                simd::block_sums(&self.scaled, self.max, &mut self.blocks);
+            }
             self.total = self.blocks.iter().sum();
         }
         self.total
@@ -231,6 +451,19 @@ impl ScaledRow {
     /// Gumbel race with the words of `address`; removed tokens do not run.
     pub fn draw_race(&self, address: Address) -> TokenId {
         let mut best = (f32::NEG_INFINITY, self.argmax);
+        if self.sparse {
+            for &t in &self.kept {
+                let x = self.scaled[t as usize];
+                if x + 22.9 < best.0 {
+                    continue;
+                }
+                let key = x + numerics::gumbel(address.race_word(t));
+                if key > best.0 {
+                    best = (key, t);
+                }
+            }
+            return best.1;
+        }
         for (block, chunk) in self.scaled.chunks(4).enumerate() {
             // The noise is at most 22.88: skip blocks that cannot win.
             let top = chunk.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -246,6 +479,17 @@ impl ScaledRow {
             }
         }
         best.1
+    }
+}
+
+/// Calls `f` with the index of each block of [`BLOCK`] that holds ids, and its ids.
+fn for_blocks(ids: &[TokenId], mut f: impl FnMut(usize, &[TokenId])) {
+    let mut rest = ids;
+    while let Some(&first) = rest.first() {
+        let block = first as usize / BLOCK;
+        let end = rest.partition_point(|&t| t as usize / BLOCK == block);
+        f(block, &rest[..end]);
+        rest = &rest[end..];
     }
 }
 
@@ -323,6 +567,58 @@ mod tests {
             let a = Address::new(seed, index, 0);
             prop_assert_eq!(r.draw_race(a), naive::draw_race(&logits, a));
         }
+    }
+
+    proptest! {
+        /// A sparse row is its dense twin in every sum and draw, bit for bit.
+        #[test]
+        fn sparse_rows_equal_dense_ones(
+            logits in prop::collection::vec(logit(), 1..900), keep in prop::collection::vec(any::<bool>(), 900),
+            again in prop::collection::vec(any::<bool>(), 900), seed: u64, u in 0f64..1.0,
+            temperature in 0.2f32..3.0,
+        ) {
+            prop_assume!(logits.iter().any(|x| x.is_finite()));
+            let mut r = row(&logits);
+            let mut dense = logits.clone();
+            for chosen in [keep, again] {
+                let ids: Vec<u32> = (0..logits.len() as u32)
+                    .filter(|&t| chosen[t as usize] && r.scaled()[t as usize] > f32::NEG_INFINITY)
+                    .collect();
+                prop_assume!(!ids.is_empty());
+                r.keep(&ids).unwrap();
+                for (t, x) in dense.iter_mut().enumerate() {
+                    if !ids.contains(&(t as u32)) {
+                        *x = f32::NEG_INFINITY;
+                    }
+                }
+                prop_assert_eq!(r.kept(), Some(&ids[..]));
+            }
+            let mut d = row(&dense);
+            r.rescale(temperature).unwrap();
+            d.rescale(temperature).unwrap();
+            prop_assert_eq!(r.scaled(), d.scaled());
+            prop_assert_eq!((r.max(), r.argmax()), (d.max(), d.argmax()));
+            prop_assert_eq!(r.total().to_bits(), d.total().to_bits());
+            prop_assert_eq!(r.moments(), d.moments());
+            prop_assert_eq!(r.draw_cdf(u), d.draw_cdf(u));
+            let a = Address::new(seed, 3, 1);
+            prop_assert_eq!(r.draw_race(a), d.draw_race(a));
+            let (mut a, mut b) = (vec![], vec![]);
+            r.collect_at_least(-2.0, &mut a);
+            d.collect_at_least(-2.0, &mut b);
+            prop_assert_eq!(a, b);
+        }
+    }
+
+    #[test]
+    fn temperatures_do_not_overflow() {
+        let mut r = ScaledRow::new();
+        for allowed in [None, Some(&[7u32][..])] {
+            r.load((&[1e38f32, 1e38, -1e38][..]).into(), allowed, 1e-3).unwrap();
+            assert_eq!(r.probabilities(), [0.5, 0.5, 0.0]);
+        }
+        r.load((&[1e38f32, f32::NAN][..]).into(), None, 0.1).unwrap_err();
+        r.load((&[f32::INFINITY, 0.0][..]).into(), None, 0.1).unwrap_err();
     }
 
     /// Chi-square on 5 tokens, both draws; 12.0 sigma of a chi-square with 4 degrees: p < 1e-9.

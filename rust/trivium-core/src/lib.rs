@@ -11,12 +11,13 @@
 //! | [`mask`] | packed masks: bit `t & 31` of word `t >> 5` |
 //! | [`logits`] | [`LogitsRow`]: one row of f32, f16 or bf16 |
 //! | [`numerics`] | exponential, log-sum-exp, arg-max and top-k with fixed order and ties |
+//! | [`simd`] | passes over a row, compiled for AVX2 too, with the same bits |
 //! | [`rng`] | Philox4x32-10 and the public address of every random number |
 //! | [`draw`] | [`ScaledRow`] and the draws `cdf` and `race` over it |
 //! | [`chance`] | [`Chance`]: the only source of randomness a decision procedure may use |
 //! | [`constraint`], [`law`] | the traits by which masks and target laws reach a verifier |
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // allowed in `simd` alone
 #![deny(missing_docs)]
 
 pub mod chance;
@@ -29,6 +30,7 @@ pub mod logits;
 pub mod mask;
 pub mod numerics;
 pub mod rng;
+pub mod simd;
 pub mod trie;
 pub mod vocab;
 

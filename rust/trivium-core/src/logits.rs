@@ -1,6 +1,7 @@
 //! Borrowed views of logits in f32, f16 or bf16: one row, or rows with a stride.
 
 use crate::error::{Error, Result};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// One row of logits. `len` is the logits width, which may exceed the tokenizer's vocabulary.
@@ -42,7 +43,11 @@ impl LogitsRow<'_> {
     pub fn extend_into(&self, out: &mut Vec<f32>) {
         match self {
             Self::F32(x) => out.extend_from_slice(x),
-            Self::F16(x) => out.extend(x.iter().map(|v| v.to_f32())),
+            Self::F16(x) => {
+                let start = out.len();
+                out.resize(start + x.len(), 0.0);
+                x.convert_to_f32_slice(&mut out[start..]);
+            }
             Self::Bf16(x) => out.extend(x.iter().map(|v| v.to_f32())),
         }
     }

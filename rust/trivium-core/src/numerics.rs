@@ -10,11 +10,12 @@ use crate::ids::TokenId;
 ///
 /// Cody-Waite reduction by ln 2 and a polynomial of degree 6; branch-free, so the compiler
 /// vectorises loops over it. `-inf` gives 0. Values above 0 are outside the contract.
-#[inline]
+#[inline(always)] // into the copies of `simd`
 pub fn exp_neg(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to the nearest integer
-    let y = x.max(-88.0);
-    let n = y * std::f32::consts::LOG2_E + MAGIC - MAGIC;
+    let y = if x > -88.0 { x } else { -88.0 };
+    let shifted = y * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
     let r = (y - n * 0.693_359_4) - n * -2.121_944_4e-4;
     let p = 1.0 / 720.0;
     let p = p * r + 1.0 / 120.0;
@@ -23,7 +24,8 @@ pub fn exp_neg(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    let scale = f32::from_bits((((n as i32) + 127) as u32) << 23);
+    // The low bits of `shifted` are n: no conversion to an integer is needed.
+    let scale = f32::from_bits(shifted.to_bits().wrapping_sub(MAGIC.to_bits() - 127) << 23);
     if x < -87.0 { 0.0 } else { p * scale }
 }
 
@@ -103,21 +105,24 @@ pub fn sum_exp(values: &[f32], max: f32) -> f64 {
 pub const BLOCK: usize = 256;
 
 /// Σ exp(v - max) of one block: lane `i % 8`, then lanes pairwise.
-#[inline]
+#[inline(always)] // into the copies of `simd`
 pub fn block_sum(block: &[f32], max: f32) -> f64 {
     let mut lanes = [0f64; 8];
     let chunks = block.chunks_exact(8);
     let tail = chunks.remainder();
     for c in chunks {
-        for (l, &x) in lanes.iter_mut().zip(c) {
-            *l += f64::from(exp_neg(x - max));
+        let mut w = [0f32; 8];
+        for i in 0..8 {
+            w[i] = exp_neg(c[i] - max);
+        }
+        for i in 0..8 {
+            lanes[i] += f64::from(w[i]);
         }
     }
     for (l, &x) in lanes.iter_mut().zip(tail) {
         *l += f64::from(exp_neg(x - max));
     }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    crate::simd::pairwise(lanes)
 }
 
 /// The `k` largest values' indices, best first, lowest index on ties; `-inf` never enters.

@@ -1,0 +1,206 @@
+//! Passes over a whole row, compiled twice: for the baseline CPU and for AVX2, chosen at run time.
+//!
+//! The second copy is the same Rust source under `#[target_feature(enable = "avx2")]`. Neither FMA
+//! nor any reassociation is enabled, so both copies execute the same IEEE operations on the same
+//! lanes and give the same bits; the test below holds them to that, and the slow twins of `draw` and
+//! of the truncation rules hold either to the definition.
+//!
+//! Invariants of this module, the only one of the crate with `unsafe`:
+//! 1. The only unsafe operation is calling a function compiled for AVX2.
+//! 2. Such a call stands behind `is_x86_feature_detected!("avx2")` in the same expression.
+
+#![allow(unsafe_code)] // see the invariants above
+
+use crate::numerics::{BLOCK, block_sum, exp_neg};
+
+/// Values per entry of the maxima that [`load`] and [`chunk_maxima`] keep.
+pub const CHUNK: usize = 64;
+
+/// Moments of a row of weights `w = e^d`, `d = x - max`: see [`moments`].
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Moments {
+    /// Σ w.
+    pub mass: f64,
+    /// Σ w d, removed values counting nothing.
+    pub weighted: f64,
+    /// Number of values that are not removed.
+    pub count: usize,
+}
+
+macro_rules! twice {
+    ($(#[$doc:meta])* $name:ident, $body:ident, ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
+        $(#[$doc])*
+        #[inline]
+        pub fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn fast($($arg: $ty),*) $(-> $ret)? {
+                    $body($($arg),*)
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the CPU has AVX2, as the line above established (invariant 2).
+                    return unsafe { fast($($arg),*) };
+                }
+            }
+            $body($($arg),*)
+        }
+    };
+}
+
+twice! {
+    /// Appends `x * factor` for every value to `out` and the largest of each [`CHUNK`] to `maxima`;
+    /// true if a result is NaN or `+inf`. One read, one write; a factor of 1 copies.
+    load, load_body, (values: &[f32], factor: f32, out: &mut Vec<f32>, maxima: &mut Vec<f32>) -> bool
+}
+
+twice! {
+    /// The largest value of each [`CHUNK`], appended to `maxima`; true if a value is NaN or `+inf`.
+    chunk_maxima, chunk_maxima_body, (values: &[f32], maxima: &mut Vec<f32>) -> bool
+}
+
+twice! {
+    /// Appends [`block_sum`] of every [`BLOCK`].
+    block_sums, block_sums_body, (values: &[f32], max: f32, out: &mut Vec<f64>)
+}
+
+twice! {
+    /// Mass, weighted mass and count of a row, in the order of [`block_sum`].
+    moments, moments_body, (values: &[f32], max: f32) -> Moments
+}
+
+/// Maximum of a chunk and whether it holds NaN or `+inf`.
+#[inline(always)]
+#[allow(clippy::neg_cmp_op_on_partial_ord)] // the negation is what catches NaN
+fn scan(chunk: &[f32]) -> (f32, bool) {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let mut bad = [false; 16];
+    let groups = chunk.chunks_exact(16);
+    let rest = groups.remainder();
+    for g in groups {
+        for i in 0..16 {
+            lanes[i] = if g[i] > lanes[i] { g[i] } else { lanes[i] };
+            bad[i] |= !(g[i] < f32::INFINITY);
+        }
+    }
+    for (i, &x) in rest.iter().enumerate() {
+        lanes[i] = if x > lanes[i] { x } else { lanes[i] };
+        bad[i] |= !(x < f32::INFINITY);
+    }
+    let mut max = f32::NEG_INFINITY;
+    for x in lanes {
+        max = if x > max { x } else { max };
+    }
+    (max, bad.iter().any(|&b| b))
+}
+
+#[inline(always)]
+fn load_body(values: &[f32], factor: f32, out: &mut Vec<f32>, maxima: &mut Vec<f32>) -> bool {
+    out.reserve(values.len());
+    let mut bad = false;
+    let mut buffer = [0f32; CHUNK];
+    for chunk in values.chunks(CHUNK) {
+        let scaled = &mut buffer[..chunk.len()];
+        for (o, &x) in scaled.iter_mut().zip(chunk) {
+            *o = x * factor;
+        }
+        let (max, b) = scan(scaled);
+        maxima.push(max);
+        bad |= b;
+        out.extend_from_slice(scaled);
+    }
+    bad
+}
+
+#[inline(always)]
+fn chunk_maxima_body(values: &[f32], maxima: &mut Vec<f32>) -> bool {
+    let mut bad = false;
+    for chunk in values.chunks(CHUNK) {
+        let (max, b) = scan(chunk);
+        maxima.push(max);
+        bad |= b;
+    }
+    bad
+}
+
+#[inline(always)]
+fn block_sums_body(values: &[f32], max: f32, out: &mut Vec<f64>) {
+    out.extend(values.chunks(BLOCK).map(|block| block_sum(block, max)));
+}
+
+#[inline(always)]
+fn moments_body(values: &[f32], max: f32) -> Moments {
+    let mut all = Moments::default();
+    for block in values.chunks(BLOCK) {
+        let (mut mass, mut weighted, mut count) = ([0f64; 8], [0f64; 8], [0u32; 8]);
+        for group in block.chunks(8) {
+            for (i, &x) in group.iter().enumerate() {
+                let d = x - max;
+                let w = exp_neg(d);
+                mass[i] += f64::from(w);
+                // Where d is -inf the weight is 0; the clamp keeps 0 * inf away.
+                weighted[i] += f64::from(w) * f64::from(d.max(-128.0));
+                count[i] += u32::from(x > f32::NEG_INFINITY);
+            }
+        }
+        all.mass += pairwise(mass);
+        all.weighted += pairwise(weighted);
+        all.count += count.iter().sum::<u32>() as usize;
+    }
+    all
+}
+
+/// Eight lanes in the order of [`block_sum`].
+#[inline(always)]
+pub(crate) fn pairwise([a, b, c, d, e, f, g, h]: [f64; 8]) -> f64 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn values() -> impl Strategy<Value = Vec<f32>> {
+        let value = prop_oneof![
+            12 => -90f32..20.0,
+            1 => Just(f32::NEG_INFINITY),
+            1 => Just(1e-42),
+            1 => Just(3e38),
+        ];
+        prop::collection::vec(value, 1..900)
+    }
+
+    proptest! {
+        /// The two copies give the same bits (on a machine without AVX2 they are one).
+        #[test]
+        fn both_copies_agree(values in values(), factor in 0.1f32..3.0, spoil: Option<prop::sample::Index>) {
+            let mut values = values;
+            if let Some(at) = spoil {
+                let n = values.len();
+                values[at.index(n)] = f32::NAN;
+            }
+            let (mut a, mut b) = ((vec![], vec![]), (vec![], vec![]));
+            let bad = load(&values, factor, &mut a.0, &mut a.1);
+            prop_assert_eq!(bad, load_body(&values, factor, &mut b.0, &mut b.1));
+            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&a.0), bits(&b.0));
+            prop_assert_eq!(bits(&a.1), bits(&b.1));
+            prop_assert_eq!(bad, a.0.iter().any(|x| x.is_nan() || *x == f32::INFINITY));
+            let mut again = vec![];
+            prop_assert_eq!(chunk_maxima(&a.0, &mut again), bad);
+            prop_assert_eq!(bits(&again), bits(&a.1));
+            let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            if max.is_finite() && spoil.is_none() {
+                let (mut a, mut b) = (vec![], vec![]);
+                block_sums(&values, max, &mut a);
+                block_sums_body(&values, max, &mut b);
+                prop_assert_eq!(&a, &b);
+                let (m, n) = (moments(&values, max), moments_body(&values, max));
+                prop_assert_eq!(m, n);
+                prop_assert_eq!(m.mass, a.iter().sum::<f64>());
+                prop_assert_eq!(m.count, values.iter().filter(|x| **x > f32::NEG_INFINITY).count());
+            }
+        }
+    }
+}
