@@ -1,6 +1,6 @@
 //! The speculator: shared stores, calibration and cost, over requests that the caller owns.
 
-use crate::draft::calibrate::Calibrator;
+use crate::draft::mixture::{MAX_SLOTS, Mixture};
 use crate::draft::{RequestSource, Saved, SharedSource, TopIds, by_name};
 use crate::policy::CostModel;
 use crate::request::{Request, RequestOptions};
@@ -10,7 +10,7 @@ use crate::verify::{SampledIds, TargetRows, Verified, sampled};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use trivium_core::error::{Error, Result};
 use trivium_core::logits::LogitsBatch;
 use trivium_core::{Chance, Keyed, TargetLaw, TokenId, ids};
@@ -61,7 +61,8 @@ pub struct Stats {
 
 #[derive(Debug)]
 struct Learned {
-    calibrators: Vec<Calibrator>,
+    /// Shared with proposals in progress; copied only if one is.
+    mixture: Arc<Mixture>,
     cost: CostModel,
     stats: Stats,
 }
@@ -71,6 +72,8 @@ struct Learned {
 pub struct Speculator {
     config: SpeculatorConfig,
     sources: Vec<Box<dyn SharedSource>>,
+    /// First slot of each source in the mixture.
+    first_slots: Vec<u8>,
     learned: Mutex<Learned>,
     next_id: AtomicU64,
 }
@@ -99,12 +102,20 @@ impl Speculator {
             .iter()
             .map(|name| by_name(name, config.vocab_size, config.max_bytes))
             .collect::<Result<Vec<_>>>()?;
-        let calibrators = sources.iter().map(|s| Calibrator::new(s.num_features())).collect();
+        let features = features(&sources);
+        range("sources (slots)", features.len(), 0, MAX_SLOTS)?;
+        let mut first_slots = Vec::with_capacity(sources.len());
+        let mut slot = 0;
+        for source in &sources {
+            first_slots.push(slot);
+            slot += source.slots().len() as u8;
+        }
         Ok(Self {
             config,
             sources,
+            first_slots,
             learned: Mutex::new(Learned {
-                calibrators,
+                mixture: Arc::new(Mixture::new(&features)),
                 cost: CostModel::default(),
                 stats: Stats::default(),
             }),
@@ -195,12 +206,12 @@ impl Speculator {
             max_depth: self.config.max_depth,
             max_total,
         };
-        let (calibrators, cost) = {
+        let (mixture, cost) = {
             let learned = self.learned();
-            (learned.calibrators.clone(), learned.cost.clone())
+            (learned.mixture.clone(), learned.cost.clone())
         };
         let cost = (self.config.policy == Policy::Auto).then_some(&cost);
-        grow(requests, &calibrators, limits, cost)
+        grow(requests, (&mixture, &self.first_slots), limits, cost)
     }
 
     /// Verifies ids that the host sampled, one a row (-1: not computed).
@@ -344,14 +355,22 @@ impl Speculator {
             }
         }
         let mut learned = self.learned();
-        for &(source, feature, accepted) in &out.labels {
-            let s = usize::from(source);
-            learned.calibrators[s].record(feature, accepted);
-            let entry = learned.stats.sources.entry(self.sources[s].name().into()).or_default();
-            entry.0 += 1;
-            entry.1 += u64::from(accepted);
+        let Learned { mixture, stats, .. } = &mut *learned;
+        let mixture = Arc::make_mut(mixture);
+        let mut start = 0;
+        for &(end, accepted) in &out.labels {
+            let evidence = &out.evidence[start..end as usize];
+            start = end as usize;
+            mixture.record(evidence, accepted);
+            for (source, &first) in self.sources.iter().zip(&self.first_slots) {
+                let own = first..first + source.slots().len() as u8;
+                if evidence.iter().any(|e| own.contains(&e.slot)) {
+                    let entry = stats.sources.entry(source.name().into()).or_default();
+                    entry.0 += 1;
+                    entry.1 += u64::from(accepted);
+                }
+            }
         }
-        let stats = &mut learned.stats;
         stats.steps += out.len() as u64;
         stats.tokens += out.tokens.len() as u64;
         stats.drafted += out.drafted as u64;
@@ -385,12 +404,12 @@ impl Speculator {
     fn saved(&self) -> Saved {
         let learned = self.learned();
         let mut all = Saved::new();
-        for (s, source) in self.sources.iter().enumerate() {
+        for source in &self.sources {
             for (name, data) in source.save() {
                 all.insert(format!("{}.{name}", source.name()), data);
             }
-            all.insert(format!("{}.calibration", source.name()), learned.calibrators[s].save());
         }
+        all.insert("mixture".into(), learned.mixture.save());
         all
     }
 
@@ -401,7 +420,6 @@ impl Speculator {
     pub fn load(path: &Path) -> Result<Self> {
         let (config, saved) = crate::file::read(path)?;
         let this = Self::new(config)?;
-        let mut calibrators = Vec::new();
         for source in &this.sources {
             let prefix = format!("{}.", source.name());
             let part: Saved = saved
@@ -409,14 +427,18 @@ impl Speculator {
                 .filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone())))
                 .collect();
             source.load(&part)?;
-            let bits = part.get("calibration").map_or(&[][..], Vec::as_slice);
-            calibrators.push(Calibrator::restore(source.num_features(), bits).ok_or_else(
-                || Error::input("store", format!("{prefix}calibration does not fit this version")),
-            )?);
         }
-        this.learned().calibrators = calibrators;
+        let bits = saved.get("mixture").map_or(&[][..], Vec::as_slice);
+        let mixture = Mixture::restore(&features(&this.sources), bits)
+            .ok_or_else(|| Error::input("store", "mixture does not fit this version's sources"))?;
+        this.learned().mixture = Arc::new(mixture);
         Ok(this)
     }
+}
+
+/// Situations of every slot over all sources.
+fn features(sources: &[Box<dyn SharedSource>]) -> Vec<usize> {
+    sources.iter().flat_map(|s| s.slots()).copied().collect()
 }
 
 /// A batch fits its requests: one tree each, one row a node, no request changed since.

@@ -8,7 +8,7 @@
 //! Sources see committed tokens only, once and in order. Shared stores learn at `finish`.
 
 pub mod automaton;
-pub mod calibrate;
+pub mod mixture;
 mod recycle;
 mod suffix;
 
@@ -25,7 +25,9 @@ use trivium_core::{Error, TokenId};
 pub struct Candidate {
     /// The token.
     pub token: TokenId,
-    /// The situation, an index below [`SharedSource::num_features`].
+    /// The role in which the source speaks, an index into [`SharedSource::slots`].
+    pub slot: u8,
+    /// The situation, below the slot's number of features.
     pub feature: u16,
     /// The source's own estimate that the token is accepted given that its parent was.
     pub prior: f32,
@@ -53,8 +55,8 @@ pub trait SharedSource: Send + Sync + std::fmt::Debug {
         DraftLaw::PointMass
     }
 
-    /// Size of its calibration table.
-    fn num_features(&self) -> usize;
+    /// Its roles (slots of the mixture): the number of situations of each.
+    fn slots(&self) -> &'static [usize];
 
     /// The view of a new request; `text` is its prompt.
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource>;
@@ -103,7 +105,7 @@ pub trait RequestSource: Send + Sync + std::fmt::Debug {
     /// Adds the next node (ids count up from 1).
     fn node(&mut self, parent: usize, token: TokenId);
 
-    /// Continuations of a node, any order, no token twice.
+    /// Continuations of a node, any order; a token at most once a slot.
     fn candidates(&self, node: usize, depth: usize, out: &mut Vec<Candidate>);
 
     /// Lets shared stores learn from the finished text.

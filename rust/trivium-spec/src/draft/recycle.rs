@@ -55,8 +55,8 @@ impl SharedSource for Recycle {
         "recycle"
     }
 
-    fn num_features(&self) -> usize {
-        RANKS * 3 * 4
+    fn slots(&self) -> &'static [usize] {
+        &[RANKS * 3 * 4]
     }
 
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource> {
@@ -224,7 +224,7 @@ impl RequestSource for View {
         let level = depth.min(3) as u16;
         for (rank, &token) in row.iter().enumerate().take_while(|(_, t)| **t != UNSET) {
             let feature = (rank as u16 * 3 + origin) * 4 + level;
-            out.push(Candidate { token, feature, prior: PRIOR[rank] });
+            out.push(Candidate { token, slot: 0, feature, prior: PRIOR[rank] });
         }
     }
 

@@ -120,8 +120,8 @@ impl SharedSource for Suffix {
         "suffix"
     }
 
-    fn num_features(&self) -> usize {
-        FEATURES
+    fn slots(&self) -> &'static [usize] {
+        &[FEATURES; 6]
     }
 
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource> {
@@ -195,7 +195,7 @@ struct View {
     local: Automaton,
     cursor: Cursor,
     /// (store kind, ring): kind 1 is the group, 2 the tenant.
-    shared: Vec<(u16, Shared)>,
+    shared: Vec<(u8, Shared)>,
     follows: Vec<Follow>,
     /// The last tokens of the text, to warm cursors of new generations.
     tail: Vec<TokenId>,
@@ -300,8 +300,9 @@ impl RequestSource for View {
     }
 }
 
-/// Candidates of one store at one cursor.
-fn continuations(a: &Automaton, cursor: Cursor, kind: u16, out: &mut Vec<Candidate>) {
+/// Candidates of one store at one cursor: slot `2 kind` from the longest match, `2 kind + 1` from
+/// the longest of the shorter ones that names the token.
+fn continuations(a: &Automaton, cursor: Cursor, kind: u8, out: &mut Vec<Candidate>) {
     let start = out.len();
     let mut at = Some(a.settle(cursor));
     let mut order = 0;
@@ -309,11 +310,14 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: u16, out: &mut Vec<Candida
         if c.len == 0 || order == ORDERS {
             break;
         }
+        let slot = 2 * kind + u8::from(order > 0);
         let mut best: [(u32, u32, TokenId); CHILDREN] = [(0, 0, 0); CHILDREN];
         let mut total = 0u32;
+        let mut newest = 0;
         for (token, child) in a.children(c.state).take(SCAN) {
             let entry = (a.count(child), a.last_end(child), token);
             total += entry.0;
+            newest = newest.max(entry.1);
             // Insertion into a short list: most states have one or two children.
             let mut place = CHILDREN;
             while place > 0 && best[place - 1] < entry {
@@ -324,35 +328,34 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: u16, out: &mut Vec<Candida
                 best[place] = entry;
             }
         }
-        for (rank, &(count, _, token)) in best.iter().enumerate().take_while(|(_, b)| b.0 > 0) {
-            if out[start..].iter().any(|seen| seen.token == token) {
+        for (rank, &(count, end, token)) in best.iter().enumerate().take_while(|(_, b)| b.0 > 0) {
+            if out[start..].iter().any(|seen| seen.token == token && seen.slot == slot) {
                 continue;
             }
+            let place = u16::from(rank > 0) * 2 + u16::from(end < newest);
             let share = count as f32 / (total as f32 + 1.0);
             let prior = if order == 0 { share } else { 0.5 * share };
-            let raw = count as f32 / total as f32;
-            out.push(Candidate {
-                token,
-                feature: feature(kind, c.len, raw, total, order, rank),
-                prior,
-            });
+            let feature = feature(c.len, count as f32 / total as f32, total, place);
+            out.push(Candidate { token, slot, feature, prior });
         }
         at = a.shorter(c);
         order += 1;
     }
 }
 
-const FEATURES: usize = 3 * 6 * 6 * 3 * 3;
+const FEATURES: usize = 8 * 6 * 3 * 4;
 
-/// Bucket of (store, match length, share, evidence, order and rank).
-fn feature(kind: u16, len: u32, share: f32, total: u32, order: usize, rank: usize) -> u16 {
+/// Bucket of (match length, share, evidence, rank and recency).
+fn feature(len: u32, share: f32, total: u32, place: u16) -> u16 {
     let length = match len {
         0..=1 => 0,
         2 => 1,
         3..=4 => 2,
         5..=8 => 3,
         9..=16 => 4,
-        _ => 5,
+        17..=32 => 5,
+        33..=64 => 6,
+        _ => 7,
     };
     let share = match share {
         s if s < 0.1 => 0,
@@ -367,12 +370,7 @@ fn feature(kind: u16, len: u32, share: f32, total: u32, order: usize, rank: usiz
         2..=3 => 1,
         _ => 2,
     };
-    let place = match (order, rank) {
-        (0, 0) => 0,
-        (0, _) => 1,
-        _ => 2,
-    };
-    (((kind * 6 + length) * 6 + share) * 3 + evidence) * 3 + place
+    ((length * 6 + share) * 3 + evidence) * 4 + place
 }
 
 #[cfg(test)]
@@ -384,7 +382,13 @@ mod tests {
         let mut out = Vec::new();
         view.candidates(0, 0, &mut out);
         out.sort_by(|a, b| b.prior.total_cmp(&a.prior));
-        out.iter().map(|c| c.token).collect()
+        let mut seen = Vec::new();
+        for c in out {
+            if !seen.contains(&c.token) {
+                seen.push(c.token);
+            }
+        }
+        seen
     }
 
     #[test]

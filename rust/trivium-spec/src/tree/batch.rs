@@ -1,17 +1,9 @@
 //! Trees of several requests as flat arrays with offsets: no padding, no row read for another.
 
 use super::{DraftLaw, export, validate};
+use crate::draft::mixture::Evidence;
 use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
-
-/// Which source proposed a node, and in which situation (an index into its calibration table).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credit {
-    /// Index of the source in the speculator.
-    pub source: u8,
-    /// Situation: match length, share, rank, ... as the source buckets them.
-    pub feature: u16,
-}
 
 /// Trees of a batch. Node arrays have `cu_nodes[b]` entries; `parents` are local to a request.
 #[derive(Debug, Clone, Default)]
@@ -20,9 +12,9 @@ pub struct TreeBatch {
     pub(crate) parents: Vec<i32>,
     pub(crate) depths: Vec<u16>,
     pub(crate) scores: Vec<f32>,
-    /// Credits of node `i`: `credits[credit_ends[i - 1]..credit_ends[i]]`.
-    pub(crate) credits: Vec<Credit>,
-    pub(crate) credit_ends: Vec<u32>,
+    /// Evidence for node `i`: `evidence[evidence_ends[i - 1]..evidence_ends[i]]`.
+    pub(crate) evidence: Vec<Evidence>,
+    pub(crate) evidence_ends: Vec<u32>,
     pub(crate) cu_nodes: Vec<usize>,
     /// Committed length of each request when the tree was built.
     pub(crate) lens: Vec<usize>,
@@ -76,7 +68,7 @@ impl TreeBatch {
             batch.cu_nodes.push(batch.tokens.len());
         }
         batch.scores = vec![f32::NAN; batch.tokens.len()];
-        batch.credit_ends = vec![0; batch.tokens.len()];
+        batch.evidence_ends = vec![0; batch.tokens.len()];
         Ok(batch)
     }
 
@@ -145,9 +137,10 @@ impl TreeBatch {
         (out, width)
     }
 
-    pub(crate) fn credits_of(&self, node: usize) -> &[Credit] {
-        let end = self.credit_ends[node] as usize;
-        let start = if node == 0 { 0 } else { self.credit_ends[node - 1] as usize };
-        &self.credits[start..end]
+    /// What the sources said of a node (global index).
+    pub(crate) fn evidence_of(&self, node: usize) -> &[Evidence] {
+        let end = self.evidence_ends[node] as usize;
+        let start = if node == 0 { 0 } else { self.evidence_ends[node - 1] as usize };
+        &self.evidence[start..end]
     }
 }

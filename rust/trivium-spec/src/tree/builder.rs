@@ -7,13 +7,13 @@
 //! know of, and every prefix of the order is closed under parents: cutting the trees to the size
 //! that pays best is a truncation.
 //!
-//! Candidates that several sources name become one node with the largest estimate and every
-//! source's credit. Tokens that the request's constraint forbids are dropped (they are point
+//! Candidates that several sources name become one node, whose probability the
+//! [mixture](crate::draft::mixture) makes of everything they say. Tokens that the request's constraint forbids are dropped (they are point
 //! masses, so pruning cannot bias the text); a forced token is a node with estimate 1.
 
-use super::batch::{Credit, TreeBatch};
+use super::batch::TreeBatch;
 use crate::draft::Candidate;
-use crate::draft::calibrate::Calibrator;
+use crate::draft::mixture::{Evidence, MAX_SLOTS, Mixture};
 use crate::policy::CostModel;
 use crate::request::Request;
 use std::cmp::Ordering;
@@ -33,15 +33,41 @@ pub(crate) struct Limits {
 /// Estimates below this are not worth a heap entry.
 const FLOOR: f32 = 1e-4;
 
+/// Evidence for one candidate, at most one piece a slot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Said {
+    len: u8,
+    pieces: [Evidence; MAX_SLOTS],
+}
+
+impl Said {
+    const NONE: Self =
+        Self { len: 0, pieces: [Evidence { slot: 0, feature: 0, prior: 0.0 }; MAX_SLOTS] };
+
+    fn as_slice(&self) -> &[Evidence] {
+        &self.pieces[..usize::from(self.len)]
+    }
+
+    /// Adds a piece; a slot that spoke keeps its first.
+    fn add(&mut self, piece: Evidence) {
+        let spoke = self.as_slice().iter().any(|e| e.slot == piece.slot);
+        if !spoke && usize::from(self.len) < MAX_SLOTS {
+            self.pieces[usize::from(self.len)] = piece;
+            self.len += 1;
+        }
+    }
+}
+
 /// A node that could be added.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Slot {
     score: f32,
     request: u32,
     parent: u32,
     order: u32,
     token: TokenId,
-    credits: [Option<Credit>; 3],
+    /// Index into [`Scratch::said`].
+    said: u32,
 }
 
 impl Eq for Slot {}
@@ -68,7 +94,7 @@ struct Growing {
     parents: Vec<i32>,
     depths: Vec<u16>,
     scores: Vec<f32>,
-    credits: Vec<[Option<Credit>; 3]>,
+    said: Vec<Said>,
     /// Nodes whose tokens the constraint has consumed.
     walked: Vec<usize>,
 }
@@ -99,7 +125,7 @@ impl Growing {
 /// Grows the trees of a batch. Constraints are back at their state afterwards, on errors too.
 pub(crate) fn grow(
     requests: &mut [&mut Request],
-    calibrators: &[Calibrator],
+    learned: (&Mixture, &[u8]),
     limits: Limits,
     cost: Option<&CostModel>,
 ) -> Result<TreeBatch> {
@@ -111,11 +137,11 @@ pub(crate) fn grow(
             parents: vec![-1],
             depths: vec![0],
             scores: vec![1.0],
-            credits: vec![[None; 3]],
+            said: vec![Said::NONE],
             walked: Vec::new(),
         });
     }
-    let grown = pop_all(requests, &mut trees, calibrators, limits, cost);
+    let grown = pop_all(requests, &mut trees, learned, limits, cost);
     for (r, tree) in requests.iter_mut().zip(&trees) {
         if let Some(c) = &mut r.constraint {
             c.rollback(tree.walked.len())?;
@@ -128,9 +154,9 @@ pub(crate) fn grow(
         batch.parents.extend_from_slice(&tree.parents[..keep]);
         batch.depths.extend_from_slice(&tree.depths[..keep]);
         batch.scores.extend_from_slice(&tree.scores[..keep]);
-        for credits in &tree.credits[..keep] {
-            batch.credits.extend(credits.iter().flatten());
-            batch.credit_ends.push(batch.credits.len() as u32);
+        for said in &tree.said[..keep] {
+            batch.evidence.extend_from_slice(said.as_slice());
+            batch.evidence_ends.push(batch.evidence.len() as u32);
         }
         batch.cu_nodes.push(batch.tokens.len());
         batch.lens.push(r.tokens.len());
@@ -143,7 +169,7 @@ pub(crate) fn grow(
 fn pop_all(
     requests: &mut [&mut Request],
     trees: &mut [Growing],
-    calibrators: &[Calibrator],
+    learned: (&Mixture, &[u8]),
     limits: Limits,
     cost: Option<&CostModel>,
 ) -> Result<Vec<usize>> {
@@ -155,7 +181,7 @@ fn pop_all(
         let last = trees[b].tokens[0];
         requests[b].sources.iter_mut().for_each(|s| s.root(last));
         if limits.max_nodes > 1 && limits.max_depth > 0 && total < limits.max_total {
-            expand(requests[b], &mut trees[b], (b, 0), calibrators, &mut scratch, &mut heap)?;
+            expand(requests[b], &mut trees[b], (b, 0), learned, &mut scratch, &mut heap)?;
         }
     }
     while total < limits.max_total {
@@ -171,13 +197,13 @@ fn pop_all(
         tree.parents.push(slot.parent as i32);
         tree.depths.push(depth);
         tree.scores.push(slot.score);
-        tree.credits.push(slot.credits);
+        tree.said.push(scratch.said[slot.said as usize]);
         order.push((slot.score, slot.request));
         total += 1;
         requests[b].sources.iter_mut().for_each(|s| s.node(slot.parent as usize, slot.token));
         let room = total < limits.max_total && tree.tokens.len() < limits.max_nodes;
         if room && usize::from(depth) < limits.max_depth {
-            expand(requests[b], tree, (b, node), calibrators, &mut scratch, &mut heap)?;
+            expand(requests[b], tree, (b, node), learned, &mut scratch, &mut heap)?;
         }
     }
     let kept = cost.map_or(order.len(), |c| {
@@ -194,37 +220,38 @@ fn pop_all(
 #[derive(Default)]
 struct Scratch {
     candidates: Vec<Candidate>,
-    merged: Vec<(TokenId, f32, [Option<Credit>; 3])>,
+    merged: Vec<(TokenId, f32, Said)>,
+    /// Evidence of every slot pushed in this call.
+    said: Vec<Said>,
 }
 
-/// Pushes the children of a node that the sources know of.
+/// Pushes the children of a node that the sources know of. `learned` is the mixture and each
+/// source's first slot in it.
 fn expand(
     request: &mut Request,
     tree: &mut Growing,
     (b, node): (usize, usize),
-    calibrators: &[Calibrator],
+    (mixture, first_slots): (&Mixture, &[u8]),
     scratch: &mut Scratch,
     heap: &mut BinaryHeap<Slot>,
 ) -> Result<()> {
-    let Scratch { candidates, merged } = scratch;
+    let Scratch { candidates, merged, said: arena } = scratch;
     let depth = usize::from(tree.depths[node]);
     merged.clear();
-    for (s, source) in request.sources.iter().enumerate() {
+    for (source, &first) in request.sources.iter().zip(first_slots) {
         candidates.clear();
         source.candidates(node, depth, candidates);
         for c in candidates.iter() {
-            let estimate = calibrators[s].estimate(c.feature, c.prior);
-            let credit = Some(Credit { source: s as u8, feature: c.feature });
-            match merged.iter_mut().find(|m| m.0 == c.token) {
-                None => merged.push((c.token, estimate, [credit, None, None])),
-                Some((_, best, credits)) => {
-                    *best = best.max(estimate);
-                    if let Some(free) = credits.iter_mut().find(|c| c.is_none()) {
-                        *free = credit;
-                    }
-                }
-            }
+            let piece = Evidence { slot: first + c.slot, feature: c.feature, prior: c.prior };
+            let at = merged.iter().position(|m| m.0 == c.token).unwrap_or_else(|| {
+                merged.push((c.token, 0.0, Said::NONE));
+                merged.len() - 1
+            });
+            merged[at].2.add(piece);
         }
+    }
+    for (_, estimate, said) in merged.iter_mut() {
+        *estimate = mixture.probability(said.as_slice());
     }
     if let Some(constraint) = &mut request.constraint {
         tree.move_to(constraint.as_mut(), node)?;
@@ -232,7 +259,7 @@ fn expand(
             merged.retain(|m| m.0 == token);
             match merged.first_mut() {
                 Some(m) => m.1 = 1.0,
-                None => merged.push((token, 1.0, [None; 3])),
+                None => merged.push((token, 1.0, Said::NONE)),
             }
         } else {
             let mut failed = None;
@@ -250,7 +277,7 @@ fn expand(
     // Siblings exclude each other: their estimates cannot add up to more than 1.
     let sum: f32 = merged.iter().map(|m| m.1).sum();
     let scale = if sum > 1.0 { 1.0 / sum } else { 1.0 };
-    for (order, &(token, estimate, credits)) in merged.iter().enumerate() {
+    for (order, &(token, estimate, said)) in merged.iter().enumerate() {
         let score = tree.scores[node] * estimate * scale;
         if score >= FLOOR {
             heap.push(Slot {
@@ -259,8 +286,9 @@ fn expand(
                 parent: node as u32,
                 order: order as u32,
                 token,
-                credits,
+                said: arena.len() as u32,
             });
+            arena.push(said);
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ mod batch;
 pub(crate) mod builder;
 mod export;
 
-pub use batch::{Credit, TreeBatch};
+pub use batch::TreeBatch;
 pub use export::{Links, ancestors, links, mask_words, parents_from_ancestors, root_paths};
 
 use trivium_core::error::{Error, Result};

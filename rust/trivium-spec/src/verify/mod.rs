@@ -5,6 +5,7 @@ pub(crate) mod sampled;
 pub use sampled::{RowSource, SampledIds, Scratch, TargetRows};
 
 use crate::draft::TopIds;
+use crate::draft::mixture::Evidence;
 use crate::tree::TreeBatch;
 use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
@@ -22,8 +23,9 @@ pub struct Verified {
     pub(crate) owners: Vec<u64>,
     /// Rows of the pass, a list a request: they feed recycling at commit.
     pub(crate) rows: Vec<Vec<TopIds>>,
-    /// (source, feature, accepted) of every drafted node whose parent was reached.
-    pub(crate) labels: Vec<(u8, u16, bool)>,
+    /// Every drafted node whose parent was reached: end of its evidence, accepted.
+    pub(crate) labels: Vec<(u32, bool)>,
+    pub(crate) evidence: Vec<Evidence>,
     pub(crate) drafted: usize,
     pub(crate) accepted: usize,
 }
@@ -115,9 +117,8 @@ impl Verified {
         for (i, &next) in walk.nodes.iter().chain(std::iter::once(&usize::MAX)).enumerate() {
             for child in at + 1..span.len() {
                 if batch.parents[span.start + child] as usize == at {
-                    let credits = batch.credits_of(span.start + child);
-                    let accepted = child == next;
-                    self.labels.extend(credits.iter().map(|c| (c.source, c.feature, accepted)));
+                    self.evidence.extend_from_slice(batch.evidence_of(span.start + child));
+                    self.labels.push((self.evidence.len() as u32, child == next));
                 }
             }
             if i < walk.nodes.len() {

@@ -28,11 +28,17 @@ const RECYCLE_ALL: usize = 1 << 19;
 /// Where the target's token of a row comes from.
 pub trait RowSource {
     /// The token at `row` (global index) chosen for absolute index `index`, and its log-probability
-    /// where known. `path` are the drafted tokens from node 0 to the row.
+    /// where known. `path` are the drafted tokens from node 0 to the row. `None`: the path has
+    /// finished the constraint, as an end of sequence does, and nothing follows it.
     ///
     /// # Errors
     /// As documented by the implementation.
-    fn choose(&mut self, row: usize, index: usize, path: &[TokenId]) -> Result<(TokenId, f32)>;
+    fn choose(
+        &mut self,
+        row: usize,
+        index: usize,
+        path: &[TokenId],
+    ) -> Result<Option<(TokenId, f32)>>;
 }
 
 /// Ids that the host sampled, one a row; -1 where it did not.
@@ -45,14 +51,19 @@ pub struct SampledIds<'a> {
 }
 
 impl RowSource for SampledIds<'_> {
-    fn choose(&mut self, row: usize, _index: usize, _path: &[TokenId]) -> Result<(TokenId, f32)> {
+    fn choose(
+        &mut self,
+        row: usize,
+        _index: usize,
+        _path: &[TokenId],
+    ) -> Result<Option<(TokenId, f32)>> {
         match self.ids[row] {
             -1 => Err(Error::state(
                 "verify",
                 format!("a sampled id at row {row}, which the walk reached"),
                 "-1 (not computed)",
             )),
-            id => Ok((ids::check_id(id, self.vocab)?, f32::NAN)),
+            id => Ok(Some((ids::check_id(id, self.vocab)?, f32::NAN))),
         }
     }
 }
@@ -99,7 +110,12 @@ impl<'a> TargetRows<'a> {
 }
 
 impl RowSource for TargetRows<'_> {
-    fn choose(&mut self, row: usize, index: usize, path: &[TokenId]) -> Result<(TokenId, f32)> {
+    fn choose(
+        &mut self,
+        row: usize,
+        index: usize,
+        path: &[TokenId],
+    ) -> Result<Option<(TokenId, f32)>> {
         // Copies of law and constraint follow the path; the request's own are not touched.
         let (law, constraint, seen) = self
             .state
@@ -119,12 +135,15 @@ impl RowSource for TargetRows<'_> {
                 words.resize(mask::words(c.num_rows().max(self.logits.vocab())), 0);
                 words.fill(0);
                 c.fill(&mut words[..mask::words(c.num_rows())])?;
+                if !path.is_empty() && words.iter().all(|&w| w == 0) {
+                    return Ok(None);
+                }
                 Some(&words[..])
             }
         };
         law.process(self.logits.row(row), allowed, scaled).map_err(|e| at_row(e, row))?;
         let token = self.chance.target(index as u32, self.draw, scaled);
-        Ok((token, scaled.log_prob(token)))
+        Ok(Some((token, scaled.log_prob(token))))
     }
 }
 
@@ -150,7 +169,11 @@ pub(crate) fn walk(batch: &TreeBatch, b: usize, rows: &mut dyn RowSource) -> Res
     loop {
         let path = &walk.tokens[..];
         let index = batch.lens[b] + path.len();
-        let (token, log_prob) = rows.choose(span.start + node, index, path)?;
+        let Some((token, log_prob)) = rows.choose(span.start + node, index, path)? else {
+            // The end of sequence was emitted by its parent's row; its own node is not kept.
+            walk.nodes.pop();
+            return Ok(walk);
+        };
         walk.tokens.push(token);
         walk.logprobs.push(log_prob);
         let child =
