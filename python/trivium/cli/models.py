@@ -1,0 +1,77 @@
+"""Loading a transformers folder, and what a result should say about where it was measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trivium import _core, tinylm
+from trivium.errors import InputError
+
+__all__ = ["DTYPES", "Loaded", "environment", "load"]
+
+DTYPES = ("float32", "float64")
+
+
+class Loaded(NamedTuple):
+    """A causal model in evaluation mode and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    folder: Path
+
+
+def load(folder: str | None, dtype: str = "float32") -> Loaded:
+    """Load a model from a local folder; nothing is downloaded.
+
+    Parameters
+    ----------
+    folder : str, optional
+        A transformers folder; the shipped target model when absent.
+    dtype : str
+        One of `DTYPES`.
+
+    Raises
+    ------
+    InputError
+        No such folder, or transformers cannot read it.
+    """
+    import torch
+    import transformers
+
+    where = Path(folder) if folder else tinylm.path("target")
+    if not (where / "config.json").is_file():
+        hint = "" if folder else "; python -m trivium.tinylm.train makes it"
+        raise InputError(f"model: {where} holds no config.json{hint}")
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, local_files_only=True)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            where, dtype=getattr(torch, dtype), local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"model: {where} cannot be loaded: {error}") from error
+    return Loaded(model.eval(), tokenizer, where)
+
+
+def environment(loaded: Loaded, **more: Any) -> dict[str, Any]:
+    """Versions, machine, threads and model of a measurement."""
+    import torch
+
+    return {
+        "trivium": _core.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": str(loaded.model.device),
+        "model": loaded.folder.name,
+        "model_type": loaded.model.config.model_type,
+        "parameters": loaded.model.num_parameters(),
+        **more,
+    }

@@ -1,0 +1,226 @@
+"""The command line: exit codes, JSON, plain output. What needs a model is in test_cli_model.py."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import trivium
+from trivium import cli, errors, tinylm
+from trivium.cli import extras, output, progress, records, selftest
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    code = cli.main(list(argv))
+    seen = capsys.readouterr()
+    return code, seen.out, seen.err
+
+
+def test_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trivium", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, f"trivium {trivium.__version__}\n")
+
+
+def test_parser_loads_no_stack() -> None:
+    code = (
+        "import sys; from trivium import cli; cli.build_parser(); cli.main(['doctor', '--quiet']);"
+        "print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "argv", [(), ("sing",), ("doctor", "--loud"), ("generate", "--samples", "many"), ("vote",)]
+)
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    code, out, err = run(capsys, *argv)
+    assert code == cli.USAGE
+    assert not out
+    assert "usage: trivium" in err
+
+
+@pytest.mark.parametrize("verb", ["generate", "demo", "doctor"])
+def test_every_verb_has_the_common_options(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == cli.OK
+    for option in ("--json PATH", "--seed SEED", "--quiet"):
+        assert option in out
+
+
+def test_doctor_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "doctor", "--json", "-")
+    assert code == cli.OK
+    found = json.loads(out)
+    assert found["versions"]["trivium"] == trivium.__version__
+    assert found["ok"] is True
+    assert {t["name"]: t["ok"] for t in found["self_tests"]} == dict.fromkeys(selftest.TESTS, True)
+    assert set(found["extras"]) == set(extras.EXTRAS)
+    assert found["gpu"].keys() == {"driver_version", "devices", "why_not", "kernels_target"}
+    assert found["cpu"]["usable"] >= 1
+    assert "self-tests" in err  # text for people moves out of the way of the JSON
+
+
+def test_doctor_quiet_prints_the_self_tests_only(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor", "--quiet")
+    assert code == cli.OK
+    assert out.startswith("self-tests")
+
+
+def test_doctor_fails_with_a_self_test(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> str:
+        raise errors.InternalError("2 is not 3")
+
+    monkeypatch.setitem(selftest.TESTS, "noise", broken)
+    code, out, _ = run(capsys, "doctor", "--json", "-")
+    assert code == cli.FAILED
+    [failed] = [t for t in json.loads(out)["self_tests"] if not t["ok"]]
+    assert (failed["name"], failed["detail"]) == ("noise", "InternalError: 2 is not 3")
+
+
+def test_philox_golden_values() -> None:
+    assert selftest.philox(42, 1, 7, 1, 0)[1] == 2747578971
+
+
+def test_missing_extra_exits_with_3_and_the_install_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extras, "missing", lambda extra: ["torch"] if extra != "report" else [])
+    for verb, extra in (("generate", "transformers"), ("demo", "demo")):
+        argv = [verb, "--prompt", "x"] if verb == "generate" else [verb]
+        code, _, err = run(capsys, *argv)
+        assert code == cli.MISSING_EXTRA
+        assert f"    pip install 'trivium[{extra}]'\n" in err
+
+
+def test_extras_are_those_of_the_distribution() -> None:
+    from importlib.metadata import metadata
+
+    assert set(extras.EXTRAS) == set(metadata("trivium").get_all("Provides-Extra"))
+
+
+@pytest.mark.parametrize(
+    ("option", "what"), [("--schema", "JSON Schema"), ("--grammar", "grammar")]
+)
+def test_constraints_that_do_not_exist_are_refused(
+    capsys: pytest.CaptureFixture[str], option: str, what: str
+) -> None:
+    code, _, err = run(capsys, "generate", "--prompt", "x", option, "file")
+    assert code == cli.USAGE
+    assert what in err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--model", "/no/such/folder"),
+        ("--samples", "0"),
+        ("--max-new-tokens", "0"),
+        ("--prompt-file", "/no/such/file"),
+        ("--json", "/no/such/folder/out.json"),
+        ("--seed", "-1"),
+        ("--samples", "3", "--compare"),
+    ],
+)
+def test_wrong_values_exit_with_2(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    prompt = () if "--prompt-file" in argv else ("--prompt", "x")
+    code, out, err = run(capsys, "generate", *prompt, *argv)
+    assert code == cli.USAGE
+    assert not out
+    assert err.startswith("trivium generate: ")
+
+
+def test_interrupt_exits_with_130(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> list[selftest.SelfTest]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "run", interrupted)
+    code, _, err = run(capsys, "doctor")
+    assert code == cli.INTERRUPTED
+    assert "interrupted" in err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "env", "fancy"),
+    [
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {}, False),
+    ],
+)
+def test_colour_needs_a_terminal_that_wants_it(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, env: dict[str, str], fancy: bool
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert output.is_fancy(stream) is fancy
+    monkeypatch.setattr(sys, "stdout", stream)
+    args = SimpleNamespace(quiet=False, json=None, seed=0)
+    output.Output(args).table("title", ("a", "b"), [("[x]", 1)])
+    text = stream.getvalue()
+    assert "[x]" in text  # no markup in cells
+    assert ("\x1b" in text or "┃" in text) is fancy
+
+
+def test_progress_waits_two_seconds_and_prints_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    for quiet in (False, True):
+        now[0] = 0.0
+        with progress.Progress("job", 10, quiet=quiet) as bar:
+            for _ in range(10):
+                now[0] += 1.0
+                bar.step(note="busy")
+        lines = capsys.readouterr().err.splitlines()
+        assert lines == ([] if quiet else ["job: 2/10, 2 s, busy", "job: 7/10, 7 s, busy"])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 9), (1, 99), (18, 90), (80, 900), (1900, 2024)])
+def test_integer_range_is_exact(low: int, high: int) -> None:
+    pattern = re.compile(records.integer_range(low, high))
+    texts = [*map(str, range(3000)), "", "007", "-1"]
+    assert [t for t in texts if pattern.fullmatch(t)] == [str(i) for i in range(low, high + 1)]
+
+
+@pytest.mark.parametrize("case", tinylm.prompts("records"), ids=lambda case: case["id"])
+def test_record_patterns_accept_the_references(case: dict) -> None:
+    text = case["reference"].strip()
+    assert re.fullmatch(records.pattern(case["schema"]), text)
+    assert records.is_valid(text, case["schema"])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "null", '{"name":"A","age":17,"city":"B","country":"C"}', "[1"]
+)
+def test_record_check_refuses(text: str) -> None:
+    schema = next(c["schema"] for c in tinylm.prompts("records") if c["kind"] == "person")
+    assert not records.is_valid(text, schema)
+
+
+def test_record_patterns_refuse_other_schemas() -> None:
+    with pytest.raises(errors.UnsupportedError):
+        records.pattern({"type": "number"})
