@@ -346,3 +346,48 @@ fn random_text_never_panics() {
     }
     assert!(compiled > 300, "only {compiled} patterns compiled");
 }
+
+/// Loops at the root and behind other text, over a vocabulary large enough for slices below nodes.
+#[test]
+fn slices_change_no_mask() {
+    let mut x = 7u64;
+    let mut random = |n: usize| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (x >> 33) as usize % n
+    };
+    let pieces = ["a", "b", "c", " ", " a", "é", "中", "\"", "1", "\u{1f600}", "ab"];
+    let tokens: Vec<Vec<u8>> = (0..3000)
+        .map(|_| {
+            let text: String = (0..=random(9)).map(|_| pieces[random(pieces.len())]).collect();
+            let cut = if random(8) == 0 { random(3).min(text.len() - 1) } else { 0 };
+            text.as_bytes()[..text.len() - cut].to_vec()
+        })
+        .collect();
+    let vocab = vocab(&tokens.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    for p in [
+        "(?s).*",
+        r#"[^"]*"#,
+        r#""[^"]*""#,
+        r"\w+( \w+)*",
+        r"(\w+ ){0,9}\w+",
+        "[a-c ]{0,5}é?",
+        "[a-c]{0,7}[a-cé ]{3,}",
+        "(?:[ab]|é1)*c",
+        r"( [a-c]{0,6}){1,3}",
+        r"(?:\b\w+\b|[ é])*",
+    ] {
+        let g = regex(p, &vocab, true);
+        let mut m = g.matcher();
+        for step in 0..40 {
+            let mut row = vec![0; m.words()];
+            m.fill(&mut row).unwrap();
+            assert_eq!(row, m.mask_slow().unwrap(), "{p} after {:?}", m.tokens());
+            let ids: Vec<u32> = mask::iter(&row).filter(|&t| !vocab.is_eos(t)).collect();
+            if ids.is_empty() || step % 13 == 12 {
+                m.reset();
+            } else {
+                assert!(m.commit(ids[random(ids.len())]).unwrap());
+            }
+        }
+    }
+}

@@ -8,25 +8,47 @@
 //! heads(X{m,n}) = heads(X)·X{m-1,n-1}
 //! ```
 //!
-//! A sweep over the classes' ends then cuts the code points into blocks with one set of rests each;
-//! a block leads to the union of its rests. Where `X` matches the empty text only because of a
+//! A sweep over the classes' ends then cuts the code points into blocks with one set of classes
+//! each (a [`Shape`], remembered, since neighbouring residuals ask for the same classes); a block
+//! leads to the union of its rests. Where `X` matches the empty text only because of a
 //! predicate, earlier rounds of `X{m,n}` may have been empty too, so the rest is `X{0,n-1}`.
 
 use super::charset::{self, ClassId, Range};
 use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId, INF};
 use super::look::{Ctx, Kinds};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Neighbours of the position, or `None` for a pure expression, which does not ask.
 pub(crate) type Between = Option<(Ctx, Ctx)>;
 
-/// A block of characters and where it leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Block {
-    pub(crate) range: Range,
-    pub(crate) rest: ExprId,
-    /// Kind of the characters of the block, as far as `rest` asks for it.
+/// Index of a [`Shape`].
+pub(crate) type ShapeId = u32;
+
+/// How a set of classes cuts the characters (of one kind) into blocks.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Ranges and their block, sorted; characters of no class are left out.
+    pub(crate) intervals: Box<[(u32, u32, u32)]>,
+    /// Indices of the classes that a block lies in.
+    blocks: Box<[Box<[u32]>]>,
+}
+
+/// The derivatives by all characters of one kind.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) shape: ShapeId,
+    /// What follows a character of each block.
+    pub(crate) rests: Vec<ExprId>,
+    /// Kind of the characters, as far as the rests ask for it.
     pub(crate) ctx: Ctx,
+}
+
+/// Shapes by sorted classes and kind.
+#[derive(Debug, Default)]
+pub(crate) struct Shapes {
+    all: Vec<Arc<Shape>>,
+    index: FxHashMap<(Box<[ClassId]>, Option<Ctx>), ShapeId>,
 }
 
 impl Arena {
@@ -75,82 +97,99 @@ impl Arena {
         }
     }
 
-    /// The blocks of `e` after a character of kind `prev`, sorted; characters without a block lead
-    /// nowhere.
-    pub(crate) fn blocks(&mut self, e: ExprId, prev: Ctx, kinds: &Kinds) -> Vec<Block> {
-        let mut out = Vec::new();
+    /// The derivatives of `e` after a character of kind `prev`.
+    pub(crate) fn cuts(&mut self, e: ExprId, prev: Ctx, kinds: &Kinds) -> Vec<Cut> {
         if self.is_pure(e) {
-            let mut pairs = Vec::new();
-            self.heads(e, EPSILON, None, &mut pairs);
-            self.sweep(&pairs, None, Ctx::Other, &mut out);
-        } else {
-            for (next, set) in kinds.sets() {
-                let mut pairs = Vec::new();
-                self.heads(e, EPSILON, Some((prev, *next)), &mut pairs);
-                self.sweep(&pairs, Some(set), *next, &mut out);
-            }
-            out.sort_unstable_by_key(|b| b.range);
+            return vec![self.cut(e, None, None, Ctx::Other)];
         }
-        out
+        kinds
+            .sets()
+            .iter()
+            .map(|(next, set)| self.cut(e, Some((prev, *next)), Some(set), *next))
+            .collect()
     }
 
-    /// Cuts the classes of `pairs`, restricted to `within`, into blocks.
-    fn sweep(
-        &mut self,
-        pairs: &[(ClassId, ExprId)],
-        within: Option<&[Range]>,
-        ctx: Ctx,
-        out: &mut Vec<Block>,
-    ) {
-        let mut starts: Vec<(u32, u32, ExprId)> = Vec::new();
-        for &(class, rest) in pairs {
-            let ranges = self.classes.get(class);
-            match within {
-                None => starts.extend(ranges.iter().map(|r| (r.0, r.1, rest))),
-                Some(set) => starts
-                    .extend(charset::intersect(ranges, set).into_iter().map(|r| (r.0, r.1, rest))),
+    fn cut(&mut self, e: ExprId, at: Between, within: Option<&[Range]>, ctx: Ctx) -> Cut {
+        let mut pairs = Vec::new();
+        self.heads(e, EPSILON, at, &mut pairs);
+        let mut classes: Vec<ClassId> = pairs.iter().map(|p| p.0).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        pairs.sort_unstable();
+        let shape = self.shape_of(&classes, within, ctx);
+        let known = Arc::clone(self.shape(shape));
+        let mut rests = Vec::with_capacity(known.blocks.len());
+        for block in &known.blocks {
+            let mut after = Vec::new();
+            for &i in block {
+                let class = classes[i as usize];
+                let from = pairs.partition_point(|p| p.0 < class);
+                after.extend(pairs[from..].iter().take_while(|p| p.0 == class).map(|p| p.1));
             }
+            after.sort_unstable();
+            after.dedup();
+            let rest = self.union(&after);
+            rests.push(self.after_start(rest));
+        }
+        Cut { shape, rests, ctx }
+    }
+
+    pub(crate) fn shape(&self, id: ShapeId) -> &Arc<Shape> {
+        &self.shapes.all[id as usize]
+    }
+
+    /// The shape of sorted classes among the characters of one kind.
+    fn shape_of(&mut self, classes: &[ClassId], within: Option<&[Range]>, ctx: Ctx) -> ShapeId {
+        let key = (classes.into(), within.map(|_| ctx));
+        if let Some(&known) = self.shapes.index.get(&key) {
+            return known;
+        }
+        let shape = self.sweep(classes, within);
+        self.charge(shape.intervals.len() * 12 + shape.blocks.len() * 32 + classes.len() * 4);
+        let id = self.shapes.all.len() as ShapeId;
+        self.shapes.all.push(Arc::new(shape));
+        self.shapes.index.insert(key, id);
+        id
+    }
+
+    fn sweep(&self, classes: &[ClassId], within: Option<&[Range]>) -> Shape {
+        let mut starts: Vec<(u32, u32, u32)> = Vec::new();
+        for (i, &class) in classes.iter().enumerate() {
+            let ranges = self.classes.get(class);
+            let cut = within.map(|set| charset::intersect(ranges, set));
+            let ranges = cut.as_deref().unwrap_or(ranges);
+            starts.extend(ranges.iter().map(|r| (r.0, r.1, i as u32)));
         }
         starts.sort_unstable();
         let mut cuts: Vec<u32> = starts.iter().flat_map(|s| [s.0, s.1 + 1]).collect();
         cuts.sort_unstable();
         cuts.dedup();
-        let mut memo: FxHashMap<Vec<ExprId>, ExprId> = FxHashMap::default();
-        let mut active: Vec<(u32, ExprId)> = Vec::new();
+        let mut index: FxHashMap<Box<[u32]>, u32> = FxHashMap::default();
+        let mut blocks: Vec<Box<[u32]>> = Vec::new();
+        let mut intervals: Vec<(u32, u32, u32)> = Vec::new();
+        let mut active: Vec<(u32, u32)> = Vec::new();
         let mut next = 0;
-        let first = out.len();
         for (i, &lo) in cuts.iter().enumerate() {
-            active.retain(|a| a.0 >= lo);
+            active.retain(|a| a.1 >= lo);
             while next < starts.len() && starts[next].0 == lo {
-                active.push((starts[next].1, starts[next].2));
+                active.push((starts[next].2, starts[next].1));
                 next += 1;
             }
             if active.is_empty() {
                 continue;
             }
             let hi = cuts[i + 1] - 1; // an active range ends at a later cut
-            let rest = if let [(_, one)] = active[..] {
-                one
-            } else {
-                let mut key: Vec<ExprId> = active.iter().map(|a| a.1).collect();
-                key.sort_unstable();
-                key.dedup();
-                if let Some(&known) = memo.get(&key) {
-                    known
-                } else {
-                    let rest = self.union(&key);
-                    memo.insert(key, rest);
-                    rest
-                }
-            };
-            let rest = self.after_start(rest);
-            if rest == EMPTY {
-                continue;
-            }
-            match out[first..].last_mut() {
-                Some(b) if b.rest == rest && b.range.1 + 1 == lo => b.range.1 = hi,
-                _ => out.push(Block { range: (lo, hi), rest, ctx }),
+            active.sort_unstable();
+            let key: Box<[u32]> = active.iter().map(|a| a.0).collect();
+            let block = *index.entry(key).or_insert_with_key(|key| {
+                blocks.push(key.clone());
+                blocks.len() as u32 - 1
+            });
+            match intervals.last_mut() {
+                Some(l) if l.2 == block && l.1 + 1 == lo => l.1 = hi,
+                _ => intervals.push((lo, hi, block)),
             }
         }
+        Shape { intervals: intervals.into(), blocks: blocks.into() }
     }
 }

@@ -8,11 +8,11 @@
 //! Reading (`row`, `accepting`) takes no lock once a state was left before; extending takes one.
 
 use super::charset::Range;
-use super::derive::Block;
+use super::derive::Cut;
 use super::expr::{Arena, EMPTY, Expr, ExprId, looks};
 use super::look::{Ctx, Kinds};
 use super::table::{DEAD, Info, Row, Run, StateId, Table};
-use super::utf8::{self, Middle};
+use super::utf8::{NOWHERE, NodeId, Step, Steps, Templates};
 use crate::error::{Error, Result};
 use crate::limits::CompileLimits;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -26,7 +26,8 @@ type Place = (ExprId, Ctx);
 enum Kind {
     Dead,
     Boundary(ExprId, Ctx),
-    Middle(Middle),
+    /// Inside a character: a template node and its targets.
+    Middle(NodeId, Box<[StateId]>),
 }
 
 /// What extending needs.
@@ -36,7 +37,8 @@ struct Core {
     kinds: Kinds,
     states: Vec<Kind>,
     boundary: FxHashMap<Place, StateId>,
-    middles: FxHashMap<Middle, StateId>,
+    middles: FxHashMap<(NodeId, Box<[StateId]>), StateId>,
+    templates: Templates,
     /// Places with predicates whose liveness was searched.
     live: FxHashMap<Place, bool>,
     rows: usize,
@@ -79,6 +81,7 @@ impl Automaton {
             states: Vec::new(),
             boundary: FxHashMap::default(),
             middles: FxHashMap::default(),
+            templates: Templates::default(),
             live: FxHashMap::default(),
             rows: 0,
             bytes: 0,
@@ -156,7 +159,7 @@ impl Automaton {
         Ok(AutomatonSize {
             states: core.states.len(),
             expanded: core.rows,
-            bytes: core.bytes + core.arena.memory(),
+            bytes: core.bytes + core.arena.memory() + core.templates.memory(),
         })
     }
 }
@@ -167,7 +170,7 @@ fn lock(core: &Mutex<Core>) -> Result<MutexGuard<'_, Core>> {
 
 impl Core {
     fn check(&self, limits: &CompileLimits) -> Result<()> {
-        let bytes = self.bytes + self.arena.memory();
+        let bytes = self.bytes + self.arena.memory() + self.templates.memory();
         if bytes > limits.max_bytes {
             return Err(Error::limit("max_bytes", bytes as u64, limits.max_bytes as u64));
         }
@@ -192,7 +195,7 @@ impl Core {
             return Err(Error::limit("max_states", id as u64, limits.max_states as u64));
         }
         let extra = match &kind {
-            Kind::Middle(m) => m.len() * 16,
+            Kind::Middle(_, targets) => targets.len() * 8,
             _ => 0,
         };
         table.publish(id as StateId, info)?;
@@ -232,8 +235,8 @@ impl Core {
         self.arena.nullable(e, ctx, Ctx::Edge)
     }
 
-    fn blocks(&mut self, (e, ctx): Place) -> Vec<Block> {
-        self.arena.blocks(e, ctx, &self.kinds)
+    fn cuts(&mut self, (e, ctx): Place) -> Vec<Cut> {
+        self.arena.cuts(e, ctx, &self.kinds)
     }
 
     /// Whether some text completes a place.
@@ -273,11 +276,13 @@ impl Core {
                     ));
                 }
                 self.check(limits)?;
-                for b in self.blocks(here) {
-                    let to = self.normal((b.rest, b.ctx));
-                    if known.insert(to) {
-                        seen.push(to);
-                        from.push(next);
+                for cut in self.cuts(here) {
+                    for rest in cut.rests {
+                        let to = self.normal((rest, cut.ctx));
+                        if rest != EMPTY && known.insert(to) {
+                            seen.push(to);
+                            from.push(next);
+                        }
                     }
                 }
             }
@@ -343,45 +348,96 @@ impl Core {
         state: StateId,
     ) -> Result<Box<Row>> {
         self.check(limits)?;
-        let mut row: Box<Row> = Box::new([DEAD; 256]);
-        let mut fill = |lo: u8, hi: u8, to: StateId| {
-            row[usize::from(lo)..=usize::from(hi)].fill(to);
-        };
         let kind = self
             .states
             .get(state as usize)
             .cloned()
             .ok_or_else(|| Error::internal("a transition out of no state"))?;
-        match kind {
-            Kind::Dead => {}
-            Kind::Middle(ranges) => ranges.iter().for_each(|&(lo, hi, to)| fill(lo, hi, to)),
-            Kind::Boundary(e, ctx) => {
-                let mut places: Vec<(u32, u32, StateId)> = Vec::new();
-                for b in self.blocks((e, ctx)) {
-                    let to = self.place(table, limits, (b.rest, b.ctx))?;
-                    match places.last_mut() {
-                        _ if to == DEAD => {}
-                        Some(l) if l.2 == to && l.1 + 1 == b.range.0 => l.1 = b.range.1,
-                        _ => places.push((b.range.0, b.range.1, to)),
-                    }
+        let (steps, targets) = match kind {
+            Kind::Dead => (Arc::from([]), Box::default()),
+            Kind::Middle(node, targets) => (Arc::clone(self.templates.node(node)), targets),
+            Kind::Boundary(e, ctx) => self.boundary_steps(table, limits, (e, ctx))?,
+        };
+        let mut row: Box<Row> = Box::new([DEAD; 256]);
+        for (lo, hi, step) in &*steps {
+            let to = match step {
+                Step::Target(t) => targets[*t as usize],
+                Step::Inner(node, sees) => {
+                    let sees = sees.iter().map(|&t| targets[t as usize]).collect();
+                    self.middle(table, limits, *node, sees)?
                 }
-                let seqs = utf8::split(&places, &mut fill);
-                let first = utf8::group(&seqs, 0, &mut |m| self.middle(table, limits, m))?;
-                for (lo, hi, to) in first {
-                    fill(lo, hi, to);
-                }
-            }
+            };
+            row[usize::from(*lo)..=usize::from(*hi)].fill(to);
         }
         Ok(row)
     }
 
-    fn middle(&mut self, table: &Table, limits: &CompileLimits, m: Middle) -> Result<StateId> {
-        if let Some(&id) = self.middles.get(&m) {
+    /// The first bytes of the characters that may follow a place, and the states behind them.
+    fn boundary_steps(
+        &mut self,
+        table: &Table,
+        limits: &CompileLimits,
+        place: Place,
+    ) -> Result<(Steps, Box<[StateId]>)> {
+        let cuts = self.cuts(place);
+        let mut targets: Vec<StateId> = Vec::new();
+        let mut numbers: FxHashMap<StateId, u32> = FxHashMap::default();
+        let mut of_block: Vec<u32> = Vec::new();
+        for cut in &cuts {
+            for &rest in &cut.rests {
+                let to = self.place(table, limits, (rest, cut.ctx))?;
+                of_block.push(if to == DEAD {
+                    NOWHERE
+                } else {
+                    *numbers.entry(to).or_insert_with(|| {
+                        targets.push(to);
+                        targets.len() as u32 - 1
+                    })
+                });
+            }
+        }
+        let shapes: Box<[_]> = cuts.iter().map(|c| c.shape).collect();
+        let arena = &self.arena;
+        let numbered = of_block.clone();
+        let steps = self.templates.root((shapes, of_block.into()), || {
+            let mut ranges: Vec<(u32, u32, u32)> = Vec::new();
+            let mut first = 0;
+            for cut in &cuts {
+                for &(lo, hi, block) in &arena.shape(cut.shape).intervals {
+                    match numbered[first + block as usize] {
+                        NOWHERE => {}
+                        target => ranges.push((lo, hi, target)),
+                    }
+                }
+                first += cut.rests.len();
+            }
+            ranges.sort_unstable();
+            ranges.dedup_by(|b, a| {
+                let joins = a.2 == b.2 && a.1 + 1 == b.0;
+                if joins {
+                    a.1 = b.1;
+                }
+                joins
+            });
+            ranges
+        });
+        Ok((steps, targets.into()))
+    }
+
+    fn middle(
+        &mut self,
+        table: &Table,
+        limits: &CompileLimits,
+        node: NodeId,
+        targets: Box<[StateId]>,
+    ) -> Result<StateId> {
+        let key = (node, targets);
+        if let Some(&id) = self.middles.get(&key) {
             return Ok(id);
         }
         let info = Info { accepting: false, run: None };
-        let id = self.push(table, limits, Kind::Middle(m.clone()), info)?;
-        self.middles.insert(m, id);
+        let id = self.push(table, limits, Kind::Middle(node, key.1.clone()), info)?;
+        self.middles.insert(key, id);
         Ok(id)
     }
 }

@@ -15,6 +15,7 @@
 //! the parser's nesting limit bounds.
 
 use super::charset::{self, ClassId, Classes, Range};
+use super::derive::Shapes;
 use super::look::{self, At, Ctx};
 use regex_syntax::hir::Look;
 use rustc_hash::FxHashMap;
@@ -65,6 +66,7 @@ pub(crate) struct Arena {
     facts: Vec<Facts>,
     index: FxHashMap<Expr, ExprId>,
     pub(crate) classes: Classes,
+    pub(crate) shapes: Shapes,
     started: FxHashMap<ExprId, ExprId>,
     top: ExprId,
     bytes: usize,
@@ -77,6 +79,7 @@ impl Arena {
             facts: Vec::new(),
             index: FxHashMap::default(),
             classes: Classes::default(),
+            shapes: Shapes::default(),
             started: FxHashMap::default(),
             top: EMPTY,
             bytes: 0,
@@ -110,6 +113,11 @@ impl Arena {
     /// Bytes held, approximately.
     pub(crate) fn memory(&self) -> usize {
         self.bytes
+    }
+
+    /// Counts bytes held on the arena's behalf.
+    pub(crate) fn charge(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     fn intern(&mut self, node: Expr) -> ExprId {

@@ -120,8 +120,11 @@ impl MaskCache {
     }
 
     pub(crate) fn put(&self, state: StateId, mask: Arc<Mask>) -> Result<()> {
-        let mut g = self.generations.write().map_err(|_| poisoned())?;
         let bytes = mask.memory();
+        if bytes > self.budget / 2 {
+            return Ok(());
+        }
+        let mut g = self.generations.write().map_err(|_| poisoned())?;
         if g.young_bytes + bytes > self.budget / 2 {
             g.old = std::mem::take(&mut g.young);
             g.old_bytes = std::mem::take(&mut g.young_bytes);

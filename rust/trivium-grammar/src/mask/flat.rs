@@ -2,6 +2,10 @@
 //!
 //! Depth-first, children after their parent; `end` skips a subtree. Nearly every node that ends a
 //! token ends exactly one, so it is stored in the node; ids with equal bytes go to a side list.
+//!
+//! A flat trie is either the whole vocabulary or what is left of a subtree of it after a slice was
+//! taken out. Nodes with many nodes below them are *big*: a walk that arrives there may use a slice
+//! of that subtree instead of visiting it. They are named by their node in the whole trie.
 
 use crate::automata::dfa::Automaton;
 use crate::automata::table::{DEAD, Row, StateId};
@@ -11,6 +15,9 @@ use trivium_core::{TokenId, Trie, mask};
 /// No token ends at the node.
 const NONE: TokenId = TokenId::MAX;
 
+/// Nodes below a big node, unless the vocabulary is small.
+const BIG: usize = 4096;
+
 #[derive(Debug, Clone, Copy)]
 struct Node {
     end: u32,
@@ -19,49 +26,59 @@ struct Node {
     depth: u8,
     /// More tokens of these bytes are in `more`.
     many: bool,
+    big: bool,
 }
 
 /// See the module comment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flat {
+    /// The first node is the root: its byte was read before the walk starts, its token is not set.
     nodes: Vec<Node>,
     /// (node, token) for the second and later tokens of a node, sorted.
     more: Vec<(u32, TokenId)>,
-    tokens: usize,
+    /// (node, node of the whole trie) of big nodes, sorted.
+    big: Vec<(u32, u32)>,
+    /// Nodes below a big node, at least.
+    big_from: usize,
     max_depth: usize,
 }
 
 impl Flat {
     /// A copy of `trie` in the layout of the walk.
     pub(crate) fn new(trie: &Trie) -> Self {
-        let mut out = Self { max_depth: trie.max_depth(), ..Self::default() };
+        let big_from = BIG.min(trie.len() / 8).max(1);
+        let mut out = Self { max_depth: trie.max_depth(), big_from, ..Self::default() };
         out.nodes.reserve_exact(trie.len());
         for i in 0..trie.len() {
             let (first, rest) = match trie.tokens_at(i) {
                 [] => (NONE, &[][..]),
                 [first, rest @ ..] => (*first, rest),
             };
-            out.tokens += usize::from(first != NONE) + rest.len();
             out.more.extend(rest.iter().map(|&t| (i as u32, t)));
+            let big = trie.end(i) - i > big_from;
+            if big {
+                out.big.push((i as u32, i as u32));
+            }
             out.nodes.push(Node {
                 end: trie.end(i) as u32,
                 token: first,
                 byte: trie.byte(i),
                 depth: trie.depth(i) as u8,
                 many: !rest.is_empty(),
+                big,
             });
         }
         out
     }
 
-    /// Number of tokens.
-    pub(crate) fn tokens(&self) -> usize {
-        self.tokens
+    /// Number of nodes below a node.
+    pub(crate) fn below(&self, node: usize) -> usize {
+        self.nodes.get(node).map_or(0, |n| n.end as usize - node - 1)
     }
 
     /// Bytes held.
     pub(crate) fn memory(&self) -> usize {
-        self.nodes.len() * size_of::<Node>() + self.more.len() * 8
+        self.nodes.len() * size_of::<Node>() + (self.more.len() + self.big.len()) * 8
     }
 
     fn more(&self, node: usize) -> impl Iterator<Item = TokenId> + '_ {
@@ -70,107 +87,157 @@ impl Flat {
         self.more[from..].iter().take_while(move |m| m.0 == node).map(|m| m.1)
     }
 
-    /// Visits every node with a token that `automaton` can read from `start` and the state there.
-    #[inline]
-    fn visit(
-        &self,
-        automaton: &Automaton,
-        start: StateId,
-        mut hit: impl FnMut(usize, &Node, StateId),
-    ) -> Result<()> {
-        if start == DEAD || self.nodes.is_empty() {
-            return Ok(());
+    fn set(&self, i: usize, node: &Node, row: &mut [u32]) {
+        mask::set(row, node.token);
+        if node.many {
+            self.more(i).for_each(|t| mask::set(row, t));
         }
-        let mut rows: Vec<&Row> = vec![automaton.row(start)?; self.max_depth + 1];
-        let mut i = 1;
-        while let Some(node) = self.nodes.get(i) {
-            let depth = usize::from(node.depth);
-            let to = rows[depth - 1][usize::from(node.byte)];
-            if to == DEAD {
-                i = node.end as usize;
-                continue;
-            }
-            if node.token != NONE {
-                hit(i, node, to);
-            }
-            i += 1;
-            if node.end as usize > i {
-                rows[depth] = automaton.row(to)?;
-            }
-        }
-        Ok(())
     }
 
-    /// Sets the bit of every token whose bytes keep `automaton` alive from `start`.
+    /// Sets the bit of every token whose bytes keep `automaton` alive from `start`. At a big node,
+    /// named as in the whole trie, `shortcut` may do the subtree instead and say so.
     pub(crate) fn walk(
         &self,
         automaton: &Automaton,
         start: StateId,
         row: &mut [u32],
+        shortcut: &mut dyn FnMut(u32, StateId, &mut [u32]) -> Result<bool>,
     ) -> Result<()> {
-        self.visit(automaton, start, |i, node, _| {
-            mask::set(row, node.token);
-            if node.many {
-                self.more(i).for_each(|t| mask::set(row, t));
-            }
-        })
-    }
-
-    /// Splits off the tokens that lead from `start` back to `start` and satisfy `keep` (bytes read
-    /// as a depth-indexed path): their mask, their number, and the trie of all others.
-    pub(crate) fn split(
-        &self,
-        automaton: &Automaton,
-        start: StateId,
-        words: usize,
-        mut keep: impl FnMut(TokenId) -> bool,
-    ) -> Result<(Vec<u32>, usize, Self)> {
-        let mut row = vec![0; words];
-        let mut taken = vec![false; self.nodes.len()];
-        let mut count = 0;
-        self.visit(automaton, start, |i, node, to| {
-            if to == start && keep(node.token) {
-                taken[i] = true;
-                count += 1;
-                mask::set(&mut row, node.token);
-                if node.many {
-                    for t in self.more(i) {
-                        count += 1;
-                        mask::set(&mut row, t);
-                    }
-                }
-            }
-        })?;
-        Ok((row, count, self.without(&taken)))
-    }
-
-    /// The trie of the tokens at nodes that are not `taken`.
-    fn without(&self, taken: &[bool]) -> Self {
-        // left[i]: nodes before i that still end a token; kept[i]: nodes before i that stay.
-        let mut left = vec![0u32; self.nodes.len() + 1];
-        for (i, n) in self.nodes.iter().enumerate() {
-            left[i + 1] = left[i] + u32::from(n.token != NONE && !taken[i]);
+        if start == DEAD || self.nodes.len() < 2 {
+            return Ok(());
         }
-        let stays = |i: usize| i == 0 || left[self.nodes[i].end as usize] > left[i];
-        let mut kept = vec![0u32; self.nodes.len() + 1];
-        for i in 0..self.nodes.len() {
-            kept[i + 1] = kept[i] + u32::from(stays(i));
-        }
-        let mut out = Self { max_depth: self.max_depth, ..Self::default() };
-        for (i, n) in self.nodes.iter().enumerate() {
-            if !stays(i) {
+        // State and row at each depth; `path` above its current depth is stale and not read.
+        let mut path: Vec<(StateId, &Row)> =
+            vec![(start, automaton.row(start)?); self.max_depth + 1];
+        let mut i = 1;
+        while let Some(node) = self.nodes.get(i) {
+            let depth = usize::from(node.depth);
+            let (from, steps) = path[depth - 1];
+            let to = steps[usize::from(node.byte)];
+            if to == DEAD {
+                i = node.end as usize;
                 continue;
             }
-            let mut node = Node { end: kept[n.end as usize], ..*n };
-            if taken[i] {
-                node.token = NONE;
-                node.many = false;
-            } else if node.many {
-                out.more.extend(self.more(i).map(|t| (kept[i], t)));
+            if node.token != NONE {
+                self.set(i, node, row);
             }
-            out.nodes.push(node);
+            if node.big
+                && let Ok(at) = self.big.binary_search_by_key(&(i as u32), |b| b.0)
+                && shortcut(self.big[at].1, to, row)?
+            {
+                i = node.end as usize;
+                continue;
+            }
+            i += 1;
+            if node.end as usize > i {
+                // Loops are common and need no look-up.
+                path[depth] = (to, if to == from { steps } else { automaton.row(to)? });
+            }
         }
-        out.tokens = out.more.len() + out.nodes.iter().filter(|n| n.token != NONE).count();
-        out
+        Ok(())
+    }
+
+    /// Splits the tokens below `root`: those that lead from `start` back to `start` and satisfy
+    /// `keep` as a mask, all others as a trie; `None` if the former are fewer than `least`.
+    ///
+    /// One pass: dead subtrees are copied whole, a node that was read stays only if something below
+    /// it does.
+    pub(crate) fn split(
+        &self,
+        root: usize,
+        automaton: &Automaton,
+        words: usize,
+        least: usize,
+        mut keep: impl FnMut(TokenId) -> bool,
+    ) -> Result<Option<(Vec<u32>, Self)>> {
+        let start = automaton.start();
+        let Some(top) = self.nodes.get(root).copied() else { return Ok(None) };
+        let mut row = vec![0; words];
+        let mut count = 0;
+        let mut out =
+            Self { max_depth: self.max_depth, big_from: self.big_from, ..Self::default() };
+        out.nodes.reserve((top.end as usize - root) / 2);
+        out.nodes.push(Node { token: NONE, many: false, big: false, ..top });
+        let mut rows: Vec<&Row> = vec![automaton.row(start)?; self.max_depth + 1];
+        // Nodes whose subtree is being read: (end here, index there).
+        let mut open: Vec<(u32, usize)> = vec![(top.end, 0)];
+        let mut i = root + 1;
+        loop {
+            while let Some(&(end, at)) = open.last()
+                && end as usize <= i
+            {
+                open.pop();
+                out.close(at);
+            }
+            if i >= top.end as usize {
+                break;
+            }
+            let node = self.nodes[i];
+            let depth = usize::from(node.depth);
+            let to = rows[depth - 1][usize::from(node.byte)];
+            if to == DEAD {
+                out.copy(self, i);
+                i = node.end as usize;
+                continue;
+            }
+            let at = out.nodes.len();
+            let mut left = Node { big: false, ..node };
+            if node.token != NONE && to == start && keep(node.token) {
+                self.set(i, &node, &mut row);
+                count += 1;
+                if node.end as usize == i + 1 {
+                    i += 1;
+                    continue;
+                }
+                left.token = NONE;
+                left.many = false;
+            } else if node.many {
+                out.more.extend(self.more(i).map(|t| (at as u32, t)));
+            }
+            if node.big {
+                out.big.push((at as u32, i as u32));
+                left.big = true;
+            }
+            out.nodes.push(left);
+            i += 1;
+            if node.end as usize > i {
+                rows[depth] = automaton.row(to)?;
+                open.push((node.end, at));
+            } else {
+                out.close(at);
+            }
+        }
+        out.nodes.shrink_to_fit();
+        Ok((count >= least).then_some((row, out)))
+    }
+
+    /// Fixes the end of the node `at`, whose subtree is complete; drops it if it is empty.
+    fn close(&mut self, at: usize) {
+        let end = self.nodes.len();
+        self.nodes[at].end = end as u32;
+        // Still big? Big nodes inside were closed before, so its entry is the last.
+        if self.nodes[at].big && end - at <= self.big_from {
+            self.nodes[at].big = false;
+            self.big.pop();
+        }
+        if end == at + 1 && at > 0 && self.nodes[at].token == NONE {
+            self.nodes.pop();
+        }
+    }
+
+    /// Appends the subtree `i` of `from` as it is.
+    fn copy(&mut self, from: &Self, i: usize) {
+        let end = from.nodes[i].end as usize;
+        let shift = (self.nodes.len() as u32).wrapping_sub(i as u32);
+        self.nodes.extend(
+            from.nodes[i..end].iter().map(|n| Node { end: n.end.wrapping_add(shift), ..*n }),
+        );
+        let within = |list: &[(u32, u32)]| {
+            let a = list.partition_point(|m| (m.0 as usize) < i);
+            a..a + list[a..].partition_point(|m| (m.0 as usize) < end)
+        };
+        let moved = |m: &(u32, u32)| (m.0.wrapping_add(shift), m.1);
+        self.more.extend(from.more[within(&from.more)].iter().map(moved));
+        self.big.extend(from.big[within(&from.big)].iter().map(moved));
     }
 }

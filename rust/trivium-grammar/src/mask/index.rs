@@ -12,12 +12,22 @@ use trivium_core::{Vocabulary, mask};
 /// Bytes of slices kept for one vocabulary.
 const SLICE_BYTES: usize = 96 << 20;
 
-type Key = (Arc<[Range]>, u32);
+/// Node of the trie, bound, class.
+type Key = (u32, u32, Arc<[Range]>);
+
+/// What is known of a slice.
+#[derive(Debug, Clone)]
+enum Entry {
+    /// Asked for once: walking costs less than slicing, and many loops are met only once.
+    Once,
+    /// Not worth keeping.
+    Useless,
+    Made(Arc<Slice>),
+}
 
 #[derive(Debug, Default)]
 struct Slices {
-    /// `None`: looked at and found not worth keeping.
-    map: FxHashMap<Key, Option<Arc<Slice>>>,
+    map: FxHashMap<Key, Entry>,
     bytes: usize,
 }
 
@@ -62,38 +72,55 @@ impl TokenIndex {
         mask::words(self.vocab.num_rows())
     }
 
-    /// The slice for a loop, made at the first call; `None` if walking everything is as good.
-    pub(crate) fn slice(&self, run: &Run) -> Result<Option<Arc<Slice>>> {
-        let Some(bound) = slice::bound(run.max, self.vocab.trie().max_depth()) else {
+    /// The slice for a loop that begins at a node of the trie, made when it is asked for again; `None`
+    /// if walking is as good.
+    pub(crate) fn slice(&self, node: u32, run: &Run) -> Result<Option<Arc<Slice>>> {
+        let trie = self.vocab.trie();
+        let depth = trie.depth(node as usize);
+        let Some(bound) = slice::bound(run.max, trie.max_depth() - depth) else {
             return Ok(None);
         };
-        let key: Key = (Arc::clone(&run.class), bound);
-        let poisoned = |_| Error::internal("an earlier call panicked while slicing");
-        if let Some(known) = self
-            .slices
-            .read()
-            .map_err(|_| Error::internal("an earlier call panicked"))?
-            .map
-            .get(&key)
-        {
-            return Ok(known.clone());
+        let key: Key = (node, bound, Arc::clone(&run.class));
+        let known = self.slices.read().map_err(|_| poisoned())?.map.get(&key).cloned();
+        match known {
+            Some(Entry::Made(slice)) => return Ok(Some(slice)),
+            Some(Entry::Useless) => return Ok(None),
+            Some(Entry::Once) => {}
+            None => {
+                self.keep(key, Entry::Once)?;
+                return Ok(None);
+            }
         }
-        let made =
-            Slice::new(&self.vocab, &self.flat, &run.class, bound, self.words())?.map(Arc::new);
-        let mut slices = self.slices.write().map_err(poisoned)?;
-        let bytes = made.as_ref().map_or(64, |s| s.memory()) + key.0.len() * 8;
+        let at = (node as usize, depth);
+        let made = Slice::new(&self.vocab, &self.flat, at, &run.class, bound, self.words())?;
+        let made = made.map(Arc::new);
+        self.keep(key, made.clone().map_or(Entry::Useless, Entry::Made))?;
+        Ok(made)
+    }
+
+    fn keep(&self, key: Key, entry: Entry) -> Result<()> {
+        let mut slices = self.slices.write().map_err(|_| poisoned())?;
+        let bytes = match &entry {
+            Entry::Once => 64 + key.2.len() * 8,
+            Entry::Useless => 0,
+            Entry::Made(slice) => slice.memory(),
+        };
         if slices.bytes + bytes > SLICE_BYTES {
             *slices = Slices::default();
         }
         slices.bytes += bytes;
-        slices.map.insert(key, made.clone());
-        Ok(made)
+        slices.map.insert(key, entry);
+        Ok(())
     }
 
     /// Number and bytes of the slices kept.
     pub(crate) fn slices(&self) -> (usize, usize) {
-        self.slices
-            .read()
-            .map_or((0, 0), |s| (s.map.values().filter(|v| v.is_some()).count(), s.bytes))
+        self.slices.read().map_or((0, 0), |s| {
+            (s.map.values().filter(|v| matches!(v, Entry::Made(_))).count(), s.bytes)
+        })
     }
+}
+
+fn poisoned() -> Error {
+    Error::internal("an earlier call panicked while slicing")
 }

@@ -4,9 +4,10 @@
 //! M(s) = { t : δ*(s, t) is live } ∪ (eos if s accepts)
 //! ```
 //!
-//! Three ways, in order: the mask is cached; the state loops over a class and a [`slice`] covers
-//! most tokens, so only the others are walked; all tokens are walked. The walk is one pass over a
-//! depth-first trie that jumps over a subtree when the automaton dies ([`flat`]).
+//! A mask that is cached is copied. Otherwise the trie is walked, one pass in depth-first order that
+//! jumps over a subtree when the automaton dies ([`flat`]); where the state loops over a class of
+//! characters, at the root or at a node with many tokens below, a [`slice`] sets most of them at
+//! once and only the others are walked.
 
 pub(crate) mod cache;
 pub(crate) mod flat;
@@ -22,20 +23,34 @@ use trivium_core::mask::set;
 
 /// Computes the mask of a state, without any cache but the slices.
 pub(crate) fn compute(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Mask> {
-    let slice = match automaton.run(state)? {
-        Some(run) => index.slice(run)?,
-        None => None,
-    };
-    let mut row = match &slice {
-        Some(s) => s.row.clone(),
-        None => vec![0; index.words()],
-    };
-    let rest = slice.as_ref().map_or(&index.flat, |s| &s.rest);
-    rest.walk(automaton, state, &mut row)?;
+    let mut row = vec![0; index.words()];
+    if !sliced(index, automaton, 0, state, &mut row)? {
+        let mut shortcut = |node, to, row: &mut [u32]| sliced(index, automaton, node, to, row);
+        index.flat.walk(automaton, state, &mut row, &mut shortcut)?;
+    }
     if automaton.accepting(state)? {
         index.vocab.eos().iter().for_each(|&t| set(&mut row, t));
     }
     Ok(Mask::new(row))
+}
+
+/// Sets the tokens below a node of the trie by its slice and a walk of the rest; `false` (and
+/// nothing set) if there is no slice for the loop at `state`.
+fn sliced(
+    index: &TokenIndex,
+    automaton: &Automaton,
+    node: u32,
+    state: StateId,
+    row: &mut [u32],
+) -> Result<bool> {
+    let Some(run) = automaton.run(state)? else { return Ok(false) };
+    let Some(slice) = index.slice(node, run)? else { return Ok(false) };
+    for (to, &bits) in row.iter_mut().zip(&slice.row) {
+        *to |= bits;
+    }
+    let mut shortcut = |node, to, row: &mut [u32]| sliced(index, automaton, node, to, row);
+    slice.rest.walk(automaton, state, row, &mut shortcut)?;
+    Ok(true)
 }
 
 /// The same by definition: every token alone, no trie, no slices.

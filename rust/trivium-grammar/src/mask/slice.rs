@@ -6,6 +6,9 @@
 //! tokens: 12,000 nodes instead of 267,000 for JSON strings in the Llama 3 vocabulary. Unlike fixed
 //! slices chosen by hand, the classes come from the automata that are met.
 //!
+//! The same holds below a node of the trie: after `\w+` a blank may lead into another `\w+`, and
+//! half of a vocabulary begins with a blank. A slice therefore belongs to a node; the root is one.
+//!
 //! Bounded loops use the slice of the next lower bound in [`BOUNDS`]; the tokens in between are
 //! walked like the rest, so the mask is exact for every `n`.
 
@@ -20,8 +23,8 @@ use trivium_core::Vocabulary;
 /// Character counts that slices are made for; the last stands for "any".
 const BOUNDS: [u32; 10] = [4, 6, 8, 12, 16, 24, 32, 48, 64, u32::MAX];
 
-/// A slice must spare the walk this many tokens to be kept.
-const MIN_TOKENS: usize = 2048;
+/// A slice must spare the walk this many tokens to be kept, unless the vocabulary is small.
+const MIN_TOKENS: usize = 1024;
 
 /// The bound to use for a loop of at most `max` characters; `None` if walking is as good.
 pub(crate) fn bound(max: u32, max_token_bytes: usize) -> Option<u32> {
@@ -36,27 +39,29 @@ pub(crate) fn bound(max: u32, max_token_bytes: usize) -> Option<u32> {
 pub(crate) struct Slice {
     /// The tokens of the slice.
     pub(crate) row: Vec<u32>,
-    /// All other tokens.
+    /// All other tokens below the node.
     pub(crate) rest: Flat,
 }
 
 impl Slice {
-    /// The slice of a class; `None` if it holds too few tokens to be worth keeping.
+    /// The slice of a class below a node at `depth`; `None` if it holds too few tokens to be worth
+    /// keeping.
     pub(crate) fn new(
         vocab: &Vocabulary,
         flat: &Flat,
+        (node, depth): (usize, usize),
         class: &Arc<[Range]>,
         bound: u32,
         words: usize,
     ) -> Result<Option<Self>> {
         let automaton = Automaton::of_class(class, CompileLimits::default())?;
         let short = |token| {
-            bound == u32::MAX
-                || vocab.token(token).iter().filter(|&&b| b & 0xc0 != 0x80).count()
-                    <= bound as usize
+            let chars = vocab.token(token)[depth..].iter().filter(|&&b| b & 0xc0 != 0x80);
+            bound == u32::MAX || chars.count() <= bound as usize
         };
-        let (row, count, rest) = flat.split(&automaton, automaton.start(), words, short)?;
-        Ok((count >= MIN_TOKENS.min(flat.tokens() / 8 + 1)).then_some(Self { row, rest }))
+        let least = MIN_TOKENS.min(flat.below(node) / 8 + 1);
+        let parts = flat.split(node, &automaton, words, least, short)?;
+        Ok(parts.map(|(row, rest)| Self { row, rest }))
     }
 
     /// Bytes held.
