@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import trivium
+from trivium.errors import TriviumError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[3]
 COLUMNS = ["paper", "code", "option", "guarantee", "test"]
@@ -94,22 +98,34 @@ def test_option_constructs(row: Row) -> None:
         assert eval(option, namespace()) is not None
 
 
-# Files that are no method of their own.
-SHARED = {"mod", "lib", "params", "calibrate", "tests"}
+SHARED = {"lib", "mod", "params"}
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "rust/trivium-spec/src/draft",
-        "rust/trivium-spec/src/verify",
-        "rust/trivium-sample/src",
-        "rust/trivium-vote/src/stops",
-    ],
-)
-def test_no_method_is_left_out(folder: str) -> None:
+@pytest.mark.parametrize("folder", ["rust/trivium-sample/src", "rust/trivium-vote/src/stops"])
+def test_no_file_of_methods_is_left_out(folder: str) -> None:
     listed = {path for row in ROWS for path in CODE.findall(row.code)}
     methods = {
         f"{folder}/{file.name}" for file in (ROOT / folder).glob("*.rs") if file.stem not in SHARED
     }
     assert methods <= listed, f"without a row in docs/methods.md: {sorted(methods - listed)}"
+
+
+@pytest.mark.parametrize(
+    "misspelled",
+    [
+        lambda: trivium.Speculator(16, sources=["?"]),
+        lambda: trivium.Speculator(16, verifier="?"),
+        lambda: trivium.Voter(stop=["?"]),
+    ],
+    ids=["sources", "verifiers", "stop rules"],
+)
+def test_no_name_is_left_out(misspelled: Callable[[], object]) -> None:
+    """The error for an unknown name lists the known ones; each must be some row's option."""
+    with pytest.raises(TriviumError) as caught:
+        misspelled()
+    known = re.split(r" are |: ", str(caught.value))[-1]
+    names = set(re.findall(r"[a-z_]+", known)) - {"and", "auto"}
+    assert names
+    options = " ".join(row.option for row in ROWS)
+    missing = {name for name in names if not re.search(rf'"{name}\b', options)}
+    assert not missing, f"without a row in docs/methods.md: {sorted(missing)}"
