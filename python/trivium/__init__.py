@@ -13,7 +13,7 @@ a model, never owns a key/value cache and never opens a socket: the host does.
 
 from __future__ import annotations
 
-from trivium import errors
+from trivium import errors, trees
 from trivium._core import __version__
 from trivium.grammar import GrammarMask, fill_batch
 from trivium.speculator import Speculator
@@ -28,5 +28,6 @@ __all__ = [
     "__version__",
     "errors",
     "fill_batch",
+    "trees",
     "vote",
 ]
