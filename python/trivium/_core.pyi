@@ -17,8 +17,8 @@ __all__ = [
     "Vocabulary",
     "Voter",
     "__version__",
-    "fill_batch",
     "cuda_doctor",
+    "fill_batch",
     "replay_keys",
     "vote",
 ]
