@@ -47,6 +47,8 @@ class Slots(DynamicLayer):  # type: ignore[misc]
     def move(self, rows: Any, source: Any, target: Any) -> None:
         """Copy entries ``[rows[i], source[i]]`` to ``[rows[i], target[i]]``."""
         if self.is_initialized:
+            # Layers may stand on several devices.
+            rows, source, target = (x.to(self.device) for x in (rows, source, target))
             for buffer in self._buffers:
                 # The right side is gathered before the left is written, so overlaps are safe.
                 buffer[rows, :, target] = buffer[rows, :, source]
@@ -54,7 +56,7 @@ class Slots(DynamicLayer):  # type: ignore[misc]
     def select(self, rows: Any) -> None:
         """Keep these rows of the batch, in this order."""
         if self.is_initialized:
-            self._buffers = [buffer[rows] for buffer in self._buffers]
+            self._buffers = [buffer[rows.to(self.device)] for buffer in self._buffers]
             self._view(self._size)
 
     def shorten(self, size: int) -> None:

@@ -120,7 +120,6 @@ class TreeHost:
             tree[:, np.arange(width), np.arange(width)] = True  # padding sees itself: no NaN
             tree[row, node] = batch.attention_mask()
             mask = self._mask(tree)
-        rows_of, nodes_of = (torch.from_numpy(x).to(self._device) for x in (row, node))
         self._nodes = width
         self.calls += 1
         logits = self._model(
@@ -131,6 +130,7 @@ class TreeHost:
             use_cache=True,
             return_dict=True,
         ).logits
+        rows_of, nodes_of = (torch.from_numpy(x).to(logits.device) for x in (row, node))
         return logits[rows_of, nodes_of].float().cpu()
 
     def _mask(self, tree: Any) -> Any:
@@ -355,8 +355,7 @@ def _chains_agree(model: Any, chunk: int) -> bool:
                 [path[-1], *drafts], [-1, 0, 1, 2], [0, 4], requests=[request]
             )
             rows = host.forward(chain, [_FAR])
-            for node in range(4):
-                gap.add(rows[node], path + drafts[:node])
+            gap.add(rows, path + drafts)
             host.keep(np.arange(kept), np.array([0, kept]), [0])
             request.commit([*drafts[: kept - 1], text[30]])
     return gap.closed()
@@ -385,12 +384,12 @@ def _trees_agree(model: Any, chunk: int) -> bool:
                 )
                 rows = host.forward(trees, [_FAR, _FAR])
                 for b, shape in enumerate(shapes):
-                    for node in range(len(shape)):
-                        way, at = [], node
-                        while at:
-                            way.append(tokens[cu[b] + at])
-                            at = shape[at]
-                        gap.add(rows[cu[b] + node], paths[b] + way[::-1])
+                    for leaf in set(range(len(shape))) - set(shape):
+                        way = [leaf]
+                        while way[-1]:
+                            way.append(shape[way[-1]])
+                        nodes = [cu[b] + n for n in reversed(way)]
+                        gap.add(rows[nodes], paths[b][:-1] + [tokens[n] for n in nodes])
                 host.keep(np.array([0, 2, 4, 0, 2]), np.array([0, 3, 5]), [0, 1])
                 for b, request in enumerate(requests):
                     request.commit([*(tokens[cu[b] + n] for n in accepted[b]), text[30]])
@@ -415,15 +414,17 @@ class _Gap:
         self._gaps: list[float] = []
         self._scale = 0.0
 
-    def add(self, row: Any, text: list[int]) -> None:
+    def add(self, rows: Any, text: list[int]) -> None:
+        """Compare rows with those of the last tokens of `text`."""
         ids = torch.tensor([text], device=self._model.device)
-        want = self._model(input_ids=ids, use_cache=False, return_dict=True).logits[0, -1]
+        want = self._model(input_ids=ids, use_cache=False, return_dict=True).logits[0, -len(rows) :]
         want = want.float().cpu()
         if torch.isfinite(want).all():  # otherwise verification will name the row
-            self._gaps.append(float((want - row).abs().nan_to_num(torch.inf).max()))
+            self._gaps += (want - rows).abs().nan_to_num(torch.inf).amax(-1).tolist()
             self._scale = max(self._scale, float(want.abs().max()))
 
     def closed(self) -> bool:
+        """Whether rounding explains the differences."""
         if not self._gaps:
             return True
         if self._model.dtype not in (torch.float32, torch.float64):
