@@ -653,6 +653,22 @@ def test_compare_tells_rounding_from_a_bug(llama):
     assert found.tokens == (int(best), int(second))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["Llama", "Mixtral"])
+def test_lower_precision_differs_by_rounding_at_most(name, dtype):
+    model = build(name, dtype=dtype, **({"num_local_experts": 4} if name == "Mixtral" else {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # trees, in every precision
+        for seed in range(3):
+            spec = Speculator(VOCAB, max_nodes=12, policy="full")
+            c = compare(
+                model, PROMPTS, speculator=spec, temperature=0.8, seed=seed, max_new_tokens=40
+            )
+            assert c.verdict in ("identical", "host_rounding")
+            assert c.identical == (c.verdict == "identical")
+            assert c.speculative.stats["accepted"] > 0
+
+
 def test_calibrate_reports_times_and_leaves_the_text(llama):
     spec = Speculator(VOCAB, max_nodes=16)
     times = calibrate(llama, spec, sizes=(1, 4, 16), repeats=2)
