@@ -24,6 +24,13 @@ pub trait TargetLaw: Send + Sync {
     /// Counts a token of the path.
     fn observe(&mut self, token: TokenId);
 
+    /// Counts a token that was drawn from this law with this natural log-probability (NaN where
+    /// unknown). Laws that follow the surprise of their text need it; others take the token alone.
+    fn observe_drawn(&mut self, token: TokenId, log_prob: f32) {
+        let _ = log_prob;
+        self.observe(token);
+    }
+
     /// An independent copy.
     fn fork(&self) -> Box<dyn TargetLaw>;
 }

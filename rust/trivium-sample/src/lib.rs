@@ -1,22 +1,28 @@
-//! The processed law: mask, temperature, truncation.
+//! The processed law: what stands between a model's logits and the draw.
 //!
-//! One file a rule. Every rule keeps a set of tokens of a [`ScaledRow`](trivium_core::ScaledRow) and
-//! writes `-inf` elsewhere; the draw itself is core's, so truncation never changes the noise a token
-//! sees. Order: mask, temperature, top-k, top-p, min-p (the order of transformers). The rules do not
-//! commute with temperature; top-k and top-p do not commute with each other.
+//! | module | holds |
+//! |---|---|
+//! | [`rules`] | one file a logits processor: masks, penalties, temperatures, truncations |
+//! | [`pipeline`] | [`Pipeline`]: rules in order as plain data; [`Session`]: a pipeline along a text |
+//! | [`history`] | prompt and output as the rules see them |
+//! | [`params`] | [`Params`]: the four parameters every stack has |
+//! | [`without`] | Gumbel-top-k: ordered samples without replacement |
+//! | [`heal`] | prompts that end inside a token |
 //!
-//! Invariants, property-tested: the kept set is never empty and contains the arg-max; a shift of all
-//! logits changes nothing; neutral parameters are the identity.
+//! The draw itself is core's, so no rule changes the noise a token sees. Rules write `-inf` to
+//! remove; nothing resurrects a removed token, and no truncation empties a row.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod min_p;
+pub mod heal;
+pub mod history;
 mod params;
-mod top_k;
-mod top_p;
+pub mod pipeline;
+pub mod rules;
+pub mod without;
 
-pub use min_p::min_p;
+pub use history::{History, Scope};
 pub use params::Params;
-pub use top_k::top_k;
-pub use top_p::top_p;
+pub use pipeline::{Detail, Drawn, Input, Order, Pipeline, Session, Step};
+pub use rules::{Hyper, Processor};

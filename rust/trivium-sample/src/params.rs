@@ -1,6 +1,7 @@
 //! The four sampling parameters every stack has, as a [`TargetLaw`].
 
-use crate::{min_p, top_k, top_p};
+use crate::pipeline::with_scratch;
+use crate::rules::{apply_min_p, apply_top_k, apply_top_p};
 use trivium_core::error::{Error, Result};
 use trivium_core::{LogitsRow, ScaledRow, TargetLaw, TokenId};
 
@@ -51,11 +52,11 @@ impl TargetLaw for Params {
         if out.is_greedy() {
             return Ok(()); // every truncation keeps the arg-max
         }
-        // The scratch lives for one row: truncated rows are small next to the read of the row.
-        top_k(out, self.top_k, &mut Vec::new());
-        top_p(out, self.top_p, &mut Vec::new());
-        min_p(out, self.min_p);
-        Ok(())
+        with_scratch(|scratch, _| {
+            apply_top_k(out, self.top_k, true, scratch)?;
+            apply_top_p(out, self.top_p, scratch)?;
+            apply_min_p(out, self.min_p, scratch)
+        })
     }
 
     fn observe(&mut self, _token: TokenId) {}

@@ -1,0 +1,49 @@
+//! Minimum length: removes the end tokens while the text is too short.
+//!
+//! transformers' `min_length` (prompt included) and `min_new_tokens`; no paper.
+
+use super::{Context, Phase, Processor, Row, remove};
+use serde::{Deserialize, Serialize};
+use trivium_core::TokenId;
+use trivium_core::error::Result;
+
+/// Parameters of the minimum length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MinLength {
+    /// Tokens to generate before an end.
+    #[serde(default)]
+    pub new_tokens: usize,
+    /// Tokens of the whole text before an end, prompt included.
+    #[serde(default)]
+    pub total: usize,
+    /// End tokens.
+    pub eos: Vec<TokenId>,
+}
+
+impl Processor for MinLength {
+    fn phase(&self) -> Phase {
+        Phase::Mask
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(&self, row: &mut Row<'_>, context: &Context<'_>) -> Result<()> {
+        let h = context.history;
+        if h.generated_len() < self.new_tokens || h.len() < self.total {
+            let (logits, _) = row.edit();
+            self.eos.iter().for_each(|&t| remove(logits, t));
+        }
+        Ok(())
+    }
+
+    fn max_token(&self) -> Option<TokenId> {
+        self.eos.iter().copied().max()
+    }
+
+    fn is_neutral(&self) -> bool {
+        self.eos.is_empty() || (self.new_tokens == 0 && self.total == 0)
+    }
+}
