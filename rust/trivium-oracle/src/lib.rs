@@ -8,8 +8,13 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod check;
+pub mod closed;
 pub mod enumerate;
 pub mod laws;
+pub mod pairs;
+pub mod protocol;
+pub mod race;
 pub mod toy;
 
 pub use enumerate::{Law, law_of, total_variation};

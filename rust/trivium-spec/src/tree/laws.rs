@@ -164,11 +164,11 @@ impl Drafter {
     /// The children of one node: at most `n` tokens from the row `q`, appended to `out` in draw
     /// order. `start` is the absolute index of the step's first undecided token, whatever the
     /// depth of the node. [`DraftLaw::Mixed`] takes half of `n` (rounded down) as the most likely
-    /// tokens and draws the rest from `q` off them.
+    /// tokens and draws the rest from `q`; a token that is both stands where it was drawn.
     ///
     /// # Errors
     /// `InvalidInput` for [`DraftLaw::Race`], which draws from scaled logits:
-    /// [`race_arrivals`](crate::verify::race_arrivals).
+    /// [`race_arrivals`].
     pub fn children(
         &mut self,
         law: DraftLaw,
@@ -221,8 +221,21 @@ impl Drafter {
                     out.extend(draw(work, true).map(|t| (t, Role::Drawn)));
                 }
             }
-            DraftLaw::GreedyPlusOne | DraftLaw::Mixed => {
-                let chosen = if law == DraftLaw::Mixed { n / 2 } else { n.saturating_sub(1) };
+            DraftLaw::Mixed => {
+                let first = out.len();
+                most_likely(q.weights(), n / 2, top);
+                out.extend(top.iter().map(|&t| (t, Role::Chosen)));
+                for _ in n / 2..n {
+                    if let Some(t) = draw(work, true) {
+                        if let Some(at) = out[first..].iter().position(|o| o.0 == t) {
+                            out.remove(first + at);
+                        }
+                        out.push((t, Role::Drawn));
+                    }
+                }
+            }
+            DraftLaw::GreedyPlusOne => {
+                let chosen = n.saturating_sub(1);
                 most_likely(q.weights(), chosen, top);
                 for &t in top.iter() {
                     work[t as usize] = 0.0;

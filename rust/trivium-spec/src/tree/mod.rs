@@ -7,21 +7,14 @@
 mod batch;
 pub(crate) mod builder;
 mod export;
+mod laws;
 
 pub use batch::TreeBatch;
 pub use export::{Links, ancestors, links, mask_words, parents_from_ancestors, root_paths};
+pub use laws::{DRAFT_LAWS, DraftLaw, Drafter, PRUNINGS, Pruning, Role, race_arrivals};
 
 use trivium_core::error::{Error, Result};
 use trivium_core::{TokenId, ids};
-
-/// How drafted tokens were chosen. A verifier states which laws it accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DraftLaw {
-    /// Chosen without randomness that the verifier shares: stores, top-k lists.
-    PointMass,
-    /// First arrivals of the request's own race noise.
-    Race,
-}
 
 /// Checks one tree given as arrays: parents before children, distinct siblings, ids in range.
 ///

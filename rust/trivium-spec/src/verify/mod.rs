@@ -1,8 +1,28 @@
 //! Verification: which drafted tokens the target itself would have chosen.
 
+mod block;
+mod fault;
+mod gbv;
+mod greedy_plus_one;
+mod k_seq;
+mod kind;
+mod mixed;
+mod multi_round;
+mod path;
+mod recursive;
+mod rejection;
+mod row;
 pub(crate) mod sampled;
+mod spechub;
+mod traversal;
+mod walk;
 
+pub use fault::{Exact, Faults, MUTATIONS, Mutation, Planted};
+pub use k_seq::k_seq_factor;
+pub use kind::{Guarantee, VERIFIERS, Verifier};
+pub use row::{Laws, ProbRows, Row, SUM_TOLERANCE};
 pub use sampled::{RowSource, SampledIds, Scratch, TargetRows};
+pub use walk::{Tree, Work, verify_tree, verify_with_faults};
 
 use crate::draft::TopIds;
 use crate::draft::mixture::Evidence;
@@ -97,11 +117,14 @@ impl Verified {
 }
 
 /// A walk down one tree: accepted nodes and emitted tokens.
-#[derive(Debug, Default)]
-pub(crate) struct Walk {
-    pub(crate) nodes: Vec<usize>,
-    pub(crate) tokens: Vec<TokenId>,
-    pub(crate) logprobs: Vec<f32>,
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Walk {
+    /// Accepted nodes, local, from the root down.
+    pub nodes: Vec<usize>,
+    /// Emitted tokens: those of the accepted nodes, and one more unless the tree forbids it.
+    pub tokens: Vec<TokenId>,
+    /// Natural log-probability of each emitted token under the target's law.
+    pub logprobs: Vec<f32>,
 }
 
 impl Verified {
