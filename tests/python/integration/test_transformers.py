@@ -581,6 +581,34 @@ def test_other_models_verify_chains_with_one_warning(kind):
         assert reference(model, prompt, 24, 4, i, {"temperature": 0.6})[0] == out.sequences[i]
 
 
+class Wrapper(torch.nn.Module):
+    """As libraries that adapt weights do: arguments go through unnamed."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.inner, name)
+
+    def forward(self, *args, **options):
+        return self.inner(*args, **options)
+
+
+def test_a_wrapper_around_a_model_is_the_model(llama):
+    wrapped = Wrapper(llama).eval()
+    spec = Speculator(VOCAB, max_nodes=12, policy="full")
+    want = generate(llama, PROMPTS, max_new_tokens=40, temperature=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = generate(wrapped, PROMPTS, speculator=spec, max_new_tokens=40, temperature=0)
+    assert out.sequences == want.sequences
+    assert out.tokens_per_call > 1.2
+
+
 @pytest.mark.parametrize(
     ("name", "config", "text"),
     [

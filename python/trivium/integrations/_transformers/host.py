@@ -68,6 +68,13 @@ def _parameters(model: Any) -> frozenset[str]:
     return frozenset(inspect.signature(model.forward).parameters)
 
 
+def _is_wrapper(model: Any) -> bool:
+    """Whether `forward` passes on arguments that it does not name, as adapters of weights do."""
+    parameters = inspect.signature(model.forward).parameters
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return passes_on and "past_key_values" not in parameters
+
+
 class TreeHost:
     """One forward pass a step for the trees of all requests."""
 
@@ -312,7 +319,8 @@ def _tree_obstacle(model: Any, attention: str, chunk: int) -> str:
         )
     parameters = _parameters(model)
     supports = getattr(model, "_supports_default_dynamic_cache", lambda: True)
-    if "past_key_values" not in parameters or not supports():
+    wrapper = _is_wrapper(model)  # the probes tell what it is
+    if not (wrapper or "past_key_values" in parameters) or not supports():
         raise UnsupportedError(f"{name} does not run over a DynamicCache")
     layers = DynamicCache(config=model.config).layers
     kinds = {type(layer) for layer in layers if type(layer).__name__ != "DummyLayer"}
@@ -330,7 +338,7 @@ def _tree_obstacle(model: Any, attention: str, chunk: int) -> str:
     if kinds != {DynamicLayer}:
         names = ", ".join(sorted(k.__name__ for k in kinds - {DynamicLayer}))
         return f"not every layer has full attention ({names})"
-    if "position_ids" not in parameters:
+    if not (wrapper or "position_ids" in parameters):
         return "its forward takes no position_ids"
     if attention not in ("eager", "sdpa"):
         return f"attention {attention!r} takes no 4-D mask; load it with eager or sdpa"
