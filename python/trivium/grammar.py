@@ -110,7 +110,7 @@ def _budgets(
     max_states: int, max_bytes: int, max_ms: int, mask_bytes: int
 ) -> tuple[int, int, int, int]:
     return (
-        min(_count("max_states", max_states, 1), 1 << 31),
+        _count("max_states", max_states, 1),
         _count("max_bytes", max_bytes, 1),
         _count("max_ms", max_ms, 0),
         _count("mask_bytes", mask_bytes, 0),
@@ -180,7 +180,7 @@ class GrammarMask:
         dialect: Dialect = "rust",
         full: bool = True,
         max_states: int = 100_000,
-        max_bytes: int = 128 << 20,
+        max_bytes: int = 64 << 20,
         max_ms: int = 2_000,
         mask_bytes: int = 64 << 20,
     ) -> Self:
@@ -199,7 +199,7 @@ class GrammarMask:
         full : bool, optional
             True: the whole text must match. False: the text must contain a match.
         max_states : int, optional
-            Budget of automaton states, during generation too.
+            Budget of automaton states, during generation too; at most 2**24.
         max_bytes : int, optional
             Budget of the automaton's bytes, during generation too.
         max_ms : int, optional
@@ -244,7 +244,7 @@ class GrammarMask:
         vocab: Vocabulary,
         *,
         max_states: int = 100_000,
-        max_bytes: int = 128 << 20,
+        max_bytes: int = 64 << 20,
         max_ms: int = 2_000,
         mask_bytes: int = 64 << 20,
     ) -> Self:

@@ -5,7 +5,7 @@ use crate::automata::expr::{Arena, EMPTY};
 use crate::automata::look::Kinds;
 use crate::automata::table::{DEAD, StateId};
 use crate::error::{Error, Result};
-use crate::limits::CompileLimits;
+use crate::limits::{CompileLimits, MOST_STATES};
 use crate::mask::cache::{Mask, MaskCache};
 use crate::mask::index::TokenIndex;
 use crate::mask::{compute, compute_slow};
@@ -14,7 +14,7 @@ use crate::regex::{self, Dialect};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::time::Instant;
-use trivium_core::Vocabulary;
+use trivium_core::{Error as Core, Vocabulary};
 
 /// What a grammar was made from.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl GrammarMask {
         }
         let deadline = Instant::now().checked_add(limits.max_time);
         let hir = regex::parse(pattern, &limits)?;
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(limits.max_bytes);
         let (expr, kinds) = regex::lower(&mut arena, &hir, full)?;
         let kind = if full { "regex" } else { "regex search" };
         let source = Source { kind, text: pattern.to_owned() };
@@ -141,7 +141,7 @@ impl GrammarMask {
         limits: CompileLimits,
     ) -> Result<Self> {
         let deadline = Instant::now().checked_add(limits.max_time);
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(limits.max_bytes);
         let expr = crate::choices::lower(&mut arena, texts);
         let source = Source { kind: "choices", text: format!("{} texts", texts.len()) };
         Self::build(arena, expr, Kinds::default(), vocab, source, limits, deadline)
@@ -156,6 +156,14 @@ impl GrammarMask {
         limits: CompileLimits,
         deadline: Option<Instant>,
     ) -> Result<Self> {
+        if limits.max_states > MOST_STATES {
+            let why = format!("{} is above {MOST_STATES}", limits.max_states);
+            return Err(Core::input("max_states", why).into());
+        }
+        if deadline.is_some_and(|d| Instant::now() > d) {
+            let ms = limits.max_time.as_millis() as u64;
+            return Err(Error::limit("max_ms", ms + 1, ms));
+        }
         if arena.memory() > limits.max_bytes {
             let (value, budget) = (arena.memory() as u64, limits.max_bytes as u64);
             return Err(Error::limit("max_bytes", value, budget));

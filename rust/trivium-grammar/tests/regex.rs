@@ -246,6 +246,9 @@ fn budgets_are_typed_errors_and_leave_the_matcher_usable() {
     let slow = r"(?:(?:a|b)*a(?:a|b){9}\b\B)c";
     let e = GrammarMask::regex(slow, &vocab, Dialect::Rust, true, late).unwrap_err();
     assert!(e.to_string().contains("max_ms"), "{e}");
+    let wide = CompileLimits { max_states: usize::MAX, ..CompileLimits::default() };
+    let e = GrammarMask::regex("a", &vocab, Dialect::Rust, true, wide).unwrap_err();
+    assert!(e.to_string().contains("max_states"), "{e}");
     let deep = format!("{}a{}", "(".repeat(5000), ")".repeat(5000));
     let e = GrammarMask::regex(&deep, &vocab, Dialect::Rust, true, CompileLimits::default());
     assert!(e.unwrap_err().to_string().contains("nesting"));
@@ -267,6 +270,31 @@ fn bad_patterns_are_named_with_their_offset() {
     }
     for d in [Dialect::Ecma, Dialect::Python] {
         assert!(matches!(make("a", d).unwrap_err(), Error::UnsupportedPattern { .. }));
+    }
+}
+
+/// Depth of recursion does not grow with the text, nor with the length of a pattern.
+#[test]
+fn deep_and_long_patterns_fit_the_stack() {
+    let vocab = vocab(TOKENS);
+    let nested = format!("{}a{}", "(?:".repeat(80), "b?)*".repeat(80));
+    let counted = format!("{}a{}", "(?:b?".repeat(45), "){0,9}".repeat(45));
+    let long = "a?b?".repeat(20_000);
+    let looks = r"(?:\b|a)".repeat(5_000);
+    for p in [nested, counted, long, looks] {
+        let m = GrammarMask::regex(&p, &vocab, Dialect::Rust, true, CompileLimits::default())
+            .map(|g| g.matcher());
+        match m {
+            Ok(mut m) => {
+                for i in 0..60 {
+                    if let Err(e) = m.commit(i % 2) {
+                        assert!(e.to_string().contains("max_"), "{e}");
+                        break;
+                    }
+                }
+            }
+            Err(e) => assert!(e.to_string().contains("max_"), "{e}"),
+        }
     }
 }
 

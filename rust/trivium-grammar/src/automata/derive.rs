@@ -16,7 +16,7 @@
 use super::charset::{self, ClassId, Range};
 use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId, INF};
 use super::look::{Ctx, Kinds};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// Neighbours of the position, or `None` for a pure expression, which does not ask.
@@ -57,10 +57,21 @@ impl Arena {
         self.nullable(e, prev, next)
     }
 
-    /// Appends the pairs (class, rest followed by `then`) of `e`.
-    fn heads(&mut self, e: ExprId, then: ExprId, at: Between, out: &mut Vec<(ClassId, ExprId)>) {
+    /// Appends the pairs (class, rest followed by `then`) of `e`; each (residual, rest) once, so
+    /// shared tails are not walked again. Stops when the arena is full.
+    fn heads(
+        &mut self,
+        e: ExprId,
+        then: ExprId,
+        at: Between,
+        seen: &mut FxHashSet<(ExprId, ExprId)>,
+        out: &mut Vec<(ClassId, ExprId)>,
+    ) {
         let mut e = e;
         loop {
+            if self.is_full() || !seen.insert((e, then)) {
+                return;
+            }
             match *self.node(e) {
                 Expr::Empty | Expr::Epsilon | Expr::Look(_) => return,
                 Expr::Class(c) => {
@@ -70,7 +81,7 @@ impl Arena {
                 Expr::Concat(h, t) => {
                     let rest = self.concat(t, then);
                     if rest != EMPTY {
-                        self.heads(h, rest, at, out);
+                        self.heads(h, rest, at, seen, out);
                     }
                     if !self.nullable_at(h, at) {
                         return;
@@ -79,7 +90,7 @@ impl Arena {
                 }
                 Expr::Union(ref members) => {
                     for m in members.clone() {
-                        self.heads(m, then, at, out);
+                        self.heads(m, then, at, seen, out);
                     }
                     return;
                 }
@@ -87,11 +98,10 @@ impl Arena {
                     let min = if self.nullable_at(body, at) { 0 } else { min.saturating_sub(1) };
                     let less = self.repeat(body, min, if max == INF { INF } else { max - 1 });
                     let rest = self.concat(less, then);
-                    e = body;
-                    if rest == EMPTY {
-                        return;
+                    if rest != EMPTY {
+                        self.heads(body, rest, at, seen, out);
                     }
-                    return self.heads(e, rest, at, out);
+                    return;
                 }
             }
         }
@@ -111,7 +121,7 @@ impl Arena {
 
     fn cut(&mut self, e: ExprId, at: Between, within: Option<&[Range]>, ctx: Ctx) -> Cut {
         let mut pairs = Vec::new();
-        self.heads(e, EPSILON, at, &mut pairs);
+        self.heads(e, EPSILON, at, &mut FxHashSet::default(), &mut pairs);
         let mut classes: Vec<ClassId> = pairs.iter().map(|p| p.0).collect();
         classes.sort_unstable();
         classes.dedup();

@@ -100,7 +100,7 @@ impl Automaton {
 
     /// Texts of characters of one class, each a live state: used to sort tokens by class.
     pub(crate) fn of_class(class: &Arc<[Range]>, limits: CompileLimits) -> Result<Self> {
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(limits.max_bytes);
         let one = arena.class(class.to_vec());
         let all = arena.repeat(one, 0, super::expr::INF);
         Self::new(arena, all, Kinds::default(), limits, None)
@@ -276,7 +276,9 @@ impl Core {
                     ));
                 }
                 self.check(limits)?;
-                for cut in self.cuts(here) {
+                let cuts = self.cuts(here);
+                self.check(limits)?;
+                for cut in cuts {
                     for rest in cut.rests {
                         let to = self.normal((rest, cut.ctx));
                         if rest != EMPTY && known.insert(to) {
@@ -380,6 +382,7 @@ impl Core {
         place: Place,
     ) -> Result<(Steps, Box<[StateId]>)> {
         let cuts = self.cuts(place);
+        self.check(limits)?; // an arena that filled up on the way gave only a part
         let mut targets: Vec<StateId> = Vec::new();
         let mut numbers: FxHashMap<StateId, u32> = FxHashMap::default();
         let mut of_block: Vec<u32> = Vec::new();

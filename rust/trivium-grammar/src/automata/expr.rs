@@ -19,6 +19,7 @@ use super::derive::Shapes;
 use super::look::{self, At, Ctx};
 use regex_syntax::hir::Look;
 use rustc_hash::FxHashMap;
+use std::cell::RefCell;
 
 /// Index of an expression.
 pub(crate) type ExprId = u32;
@@ -68,12 +69,16 @@ pub(crate) struct Arena {
     pub(crate) classes: Classes,
     pub(crate) shapes: Shapes,
     started: FxHashMap<ExprId, ExprId>,
+    /// Answers of [`Arena::nullable`] for nodes with predicates.
+    nullable: RefCell<FxHashMap<(ExprId, Ctx, Ctx), bool>>,
     top: ExprId,
     bytes: usize,
+    budget: usize,
 }
 
 impl Arena {
-    pub(crate) fn new() -> Self {
+    /// `budget`: bytes after which derivatives stop half-way; the owner refuses to go on then.
+    pub(crate) fn new(budget: usize) -> Self {
         let mut arena = Self {
             nodes: Vec::new(),
             facts: Vec::new(),
@@ -81,8 +86,10 @@ impl Arena {
             classes: Classes::default(),
             shapes: Shapes::default(),
             started: FxHashMap::default(),
+            nullable: RefCell::default(),
             top: EMPTY,
             bytes: 0,
+            budget,
         };
         arena.intern(Expr::Empty);
         arena.intern(Expr::Epsilon);
@@ -112,7 +119,12 @@ impl Arena {
 
     /// Bytes held, approximately.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes
+        self.bytes + self.nullable.borrow().len() * 24
+    }
+
+    /// Whether more is held than the budget allows.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes > self.budget
     }
 
     /// Counts bytes held on the arena's behalf.
@@ -314,14 +326,16 @@ impl Arena {
                 _ => joined.push((body, tail, min, max)),
             }
         }
-        let covered: Vec<ExprId> =
+        let mut covered: Vec<ExprId> =
             joined.iter().filter(|j| j.2 == 0 && j.1 != EPSILON).map(|j| j.1).collect();
-        flat.retain(|&m| view(&self.nodes, m).is_none() && !covered.contains(&m));
+        covered.sort_unstable();
+        let is_covered = |e: &ExprId| covered.binary_search(e).is_ok();
+        flat.retain(|m| view(&self.nodes, *m).is_none() && !is_covered(m));
         for (body, tail, min, max) in joined {
             // A counted tail of another group is covered in the same way.
             let repeat = self.repeat(body, min, max);
             let e = self.concat(repeat, tail);
-            if !covered.contains(&e) {
+            if !is_covered(&e) {
                 flat.push(e);
             }
         }
@@ -329,9 +343,22 @@ impl Arena {
         flat.dedup();
     }
 
-    /// Whether the empty text matches between two neighbours.
+    /// Whether the empty text matches between two neighbours. Remembered, since many residuals
+    /// share their tails.
     pub(crate) fn nullable(&self, e: ExprId, prev: Ctx, next: Ctx) -> bool {
-        let mut e = e;
+        if self.is_pure(e) {
+            return self.facts[e as usize].nullable;
+        }
+        let key = (e, prev, next);
+        if let Some(&known) = self.nullable.borrow().get(&key) {
+            return known;
+        }
+        let answer = self.nullable_now(e, prev, next);
+        self.nullable.borrow_mut().insert(key, answer);
+        answer
+    }
+
+    fn nullable_now(&self, mut e: ExprId, prev: Ctx, next: Ctx) -> bool {
         loop {
             if self.is_pure(e) {
                 return self.facts[e as usize].nullable;

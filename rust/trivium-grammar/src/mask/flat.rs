@@ -18,6 +18,9 @@ const NONE: TokenId = TokenId::MAX;
 /// Nodes below a big node, unless the vocabulary is small.
 const BIG: usize = 4096;
 
+/// Does the subtree of a big node (named as in the whole trie) from a state, or declines.
+pub(crate) type Shortcut<'a> = dyn FnMut(u32, StateId, &mut [u32]) -> Result<bool> + 'a;
+
 #[derive(Debug, Clone, Copy)]
 struct Node {
     end: u32,
@@ -94,14 +97,14 @@ impl Flat {
         }
     }
 
-    /// Sets the bit of every token whose bytes keep `automaton` alive from `start`. At a big node,
-    /// named as in the whole trie, `shortcut` may do the subtree instead and say so.
+    /// Sets the bit of every token whose bytes keep `automaton` alive from `start`. At a big node
+    /// `shortcut` may do the subtree instead and say so.
     pub(crate) fn walk(
         &self,
         automaton: &Automaton,
         start: StateId,
         row: &mut [u32],
-        shortcut: &mut dyn FnMut(u32, StateId, &mut [u32]) -> Result<bool>,
+        shortcut: &mut Shortcut<'_>,
     ) -> Result<()> {
         if start == DEAD || self.nodes.len() < 2 {
             return Ok(());

@@ -18,7 +18,7 @@ use regex_syntax::hir::translate::TranslatorBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 /// Nesting the parser accepts; bounds the recursion of everything after it.
-const NEST_LIMIT: u32 = 200;
+const NEST_LIMIT: u32 = 250;
 
 /// How a pattern is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -150,7 +150,10 @@ fn lower_before(arena: &mut Arena, hir: &Hir, tail: ExprId) -> Result<ExprId> {
             return Ok(expr);
         }
         HirKind::Alternation(parts) => {
-            let inside = if hir.properties().look_set().is_empty() { EPSILON } else { tail };
+            // Only before the very end: elsewhere unions would nest as deep as the pattern is long.
+            let last = tail == EPSILON || tail == arena.top();
+            let looks = !hir.properties().look_set().is_empty();
+            let inside = if last && looks { tail } else { EPSILON };
             let members =
                 parts.iter().map(|p| lower_before(arena, p, inside)).collect::<Result<Vec<_>>>()?;
             let any = arena.union(&members);
