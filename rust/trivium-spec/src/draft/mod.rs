@@ -8,6 +8,7 @@
 //! Sources see committed tokens only, once and in order. Shared stores learn at `finish`.
 
 pub mod automaton;
+mod frequent;
 pub mod mixture;
 mod recycle;
 mod suffix;

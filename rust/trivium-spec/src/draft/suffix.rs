@@ -13,6 +13,7 @@
 //! continuation have children.
 
 use super::automaton::{Automaton, Cursor};
+use super::frequent::{self, Frequent};
 use super::{Candidate, RequestSource, Saved, Scope, SharedSource};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -41,6 +42,7 @@ struct Ring {
     generations: VecDeque<(u64, Automaton)>,
     /// The texts themselves, for files: one list a generation.
     texts: VecDeque<Vec<Vec<TokenId>>>,
+    frequent: Frequent,
     next_id: u64,
 }
 
@@ -62,6 +64,7 @@ impl Ring {
             a.separate();
             for &t in text {
                 a.append(t);
+                self.frequent.add(t);
             }
             texts.push(text.to_vec());
         }
@@ -73,7 +76,9 @@ impl Ring {
 
     fn memory(&self) -> usize {
         let automata: usize = self.generations.iter().map(|(_, a)| a.memory()).sum();
-        automata + self.texts.iter().flatten().map(|t| t.len() * 4).sum::<usize>()
+        automata
+            + self.frequent.memory()
+            + self.texts.iter().flatten().map(|t| t.len() * 4).sum::<usize>()
     }
 }
 
@@ -121,12 +126,13 @@ impl SharedSource for Suffix {
     }
 
     fn slots(&self) -> &'static [usize] {
-        &[FEATURES; 6]
+        &SLOTS
     }
 
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource> {
         let mut view = View {
             local: Automaton::new(),
+            frequent: Frequent::default(),
             cursor: Cursor::default(),
             shared: self.group(scope).into_iter().map(|r| (1, r)).collect(),
             follows: Vec::new(),
@@ -193,6 +199,7 @@ struct Follow {
 #[derive(Debug, Clone)]
 struct View {
     local: Automaton,
+    frequent: Frequent,
     cursor: Cursor,
     /// (store kind, ring): kind 1 is the group, 2 the tenant.
     shared: Vec<(u8, Shared)>,
@@ -228,6 +235,7 @@ impl RequestSource for View {
         for &t in tokens {
             self.cursor = self.local.advance(self.cursor, t);
             self.local.append(t);
+            self.frequent.add(t);
             self.cursor = self.local.settle(self.cursor);
         }
         for f in &mut self.follows {
@@ -245,6 +253,7 @@ impl RequestSource for View {
     fn rollback(&mut self, left: &[TokenId], _n: usize) {
         // Automata cannot forget: rebuild, amortised 0.5 microseconds a token of the text.
         self.local = Automaton::new();
+        self.frequent = Frequent::default();
         self.cursor = Cursor::default();
         self.follows.clear();
         self.tail.clear();
@@ -276,13 +285,21 @@ impl RequestSource for View {
         }
     }
 
-    fn candidates(&self, node: usize, _depth: usize, out: &mut Vec<Candidate>) {
+    fn candidates(&self, node: usize, depth: usize, out: &mut Vec<Candidate>) {
         let from = node * self.width;
         continuations(&self.local, self.nodes[from], 0, out);
         for (i, f) in self.follows.iter().enumerate() {
             let (kind, ring) = &self.shared[f.ring];
             if let Some(a) = read(ring).get(f.generation) {
                 continuations(a, self.nodes[from + 1 + i], *kind, out);
+            }
+        }
+        if depth < 2 {
+            self.frequent.candidates(6, out);
+            for (kind, ring) in &self.shared {
+                if *kind == 2 {
+                    read(ring).frequent.candidates(7, out);
+                }
             }
         }
     }
@@ -296,7 +313,7 @@ impl RequestSource for View {
     }
 
     fn memory(&self) -> usize {
-        self.local.memory() + self.nodes.capacity() * size_of::<Cursor>()
+        self.local.memory() + self.frequent.memory() + self.nodes.capacity() * size_of::<Cursor>()
     }
 }
 
@@ -345,6 +362,14 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: u8, out: &mut Vec<Candidat
 
 const FEATURES: usize = 8 * 6 * 3 * 4;
 
+/// Longest and shorter match in three stores, then frequent tokens of the text and of the tenant.
+const SLOTS: [usize; 8] = {
+    let mut slots = [FEATURES; 8];
+    slots[6] = frequent::FEATURES;
+    slots[7] = frequent::FEATURES;
+    slots
+};
+
 /// Bucket of (match length, share, evidence, rank and recency).
 fn feature(len: u32, share: f32, total: u32, place: u16) -> u16 {
     let length = match len {
@@ -381,6 +406,7 @@ mod tests {
         view.root(last);
         let mut out = Vec::new();
         view.candidates(0, 0, &mut out);
+        out.retain(|c| c.slot < 6); // matches only, not the frequent tokens
         out.sort_by(|a, b| b.prior.total_cmp(&a.prior));
         let mut seen = Vec::new();
         for c in out {
