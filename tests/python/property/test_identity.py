@@ -231,6 +231,6 @@ def test_shipped_model_writes_the_same_text(kind, law):
 @pytest.mark.parametrize("draw", ["cdf", "race"])
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
 def test_shipped_model_writes_the_same_text_long(kind, draw, temperature):
-    for first in range(0, 12, 3):
-        law = {"temperature": temperature, "draw": draw, "seed": first, "max_new_tokens": 120}
+    for first in (0, 3):
+        law = {"temperature": temperature, "draw": draw, "seed": first, "max_new_tokens": 80}
         check_shipped(kind, range(first, first + 3), law)
