@@ -54,13 +54,12 @@ def logits_width(model: Any) -> int:
     )
 
 
-def _prefill_chunks(model: Any, ids: Any, cache: Any, chunk: int, extra: dict[str, Any]) -> None:
-    if "logits_to_keep" in _parameters(model):
-        extra = {**extra, "logits_to_keep": 1}
+def _prefill_chunks(model: Any, ids: Any, cache: Any, chunk: int) -> None:
+    extra = {"logits_to_keep": 1} if "logits_to_keep" in _parameters(model) else {}
     for start in range(0, ids.shape[1], chunk):
         part = ids[:, start : start + chunk]
         model(input_ids=part, past_key_values=cache, use_cache=True, return_dict=True, **extra)
-        if isinstance(cache, DynamicCache) and any(cache.is_sliding):
+        if any(cache.is_sliding):
             cache.crop(0)  # drops what has left the window
 
 
@@ -83,7 +82,6 @@ class TreeHost:
         self._device, self._dtype = model.device, model.dtype
         self._cache: Any = None
         self._size = 0  # columns of the cache
-        self._nodes = 0  # columns that the last forward pass appended
         self.lengths = np.zeros(0, np.int64)
         self.calls = 0
 
@@ -100,7 +98,7 @@ class TreeHost:
             ids[i, : len(prompt) - 1] = prompt[:-1]
         # Junk stands to the right of every row, where causal attention does not look.
         _prefill_chunks(
-            self._model, torch.from_numpy(ids).to(self._device), self._cache, self._chunk, {}
+            self._model, torch.from_numpy(ids).to(self._device), self._cache, self._chunk
         )
         if len(unique) < len(prompts):
             self._select([unique[tuple(p)] for p in prompts])
@@ -127,7 +125,6 @@ class TreeHost:
             tree[:, np.arange(width), np.arange(width)] = True  # padding sees itself: no NaN
             tree[row, node] = batch.attention_mask()
             mask = self._mask(tree)
-        self._nodes = width
         self.calls += 1
         logits = self._model(
             input_ids=torch.from_numpy(ids).to(self._device),
@@ -212,7 +209,7 @@ class ChainHost:
                     layer.activate_past_recording()
             if len(prompt) > 1:
                 ids = torch.tensor([prompt[:-1]], device=self._model.device)
-                _prefill_chunks(self._model, ids, cache, self._chunk, {})
+                _prefill_chunks(self._model, ids, cache, self._chunk)
             self._caches.append(cache)
 
     def fit(self, batch: TreeBatch) -> TreeBatch:
