@@ -3,6 +3,7 @@
 ===========  ==================================================================
 `generate`   continue a prompt: with drafts, under a pattern, by a vote
 `demo`       the three objects on the shipped model, with a table of the gains
+`check`      the exactness kit, on the built-in verifiers or on yours
 `doctor`     versions, devices, extras and self-tests
 `bench`      what the hot calls cost on this machine
 `vote`       replay stop rules on recorded answers
@@ -43,7 +44,7 @@ USAGE = 2
 MISSING_EXTRA = 3
 INTERRUPTED = 130
 
-_VERBS = ("generate", "demo", "doctor", "bench", "vote")
+_VERBS = ("generate", "demo", "doctor", "check", "bench", "vote")
 
 
 def build_parser() -> argparse.ArgumentParser:
