@@ -31,6 +31,18 @@ pub trait TargetLaw: Send + Sync {
         self.observe(token);
     }
 
+    /// Whether the law removes `token` here whatever the logits: what a proposer may prune. `false`
+    /// is always a correct answer.
+    fn forbids(&self, token: TokenId) -> bool {
+        let _ = token;
+        false
+    }
+
+    /// Whether [`forbids`](Self::forbids) may ever be true.
+    fn has_masks(&self) -> bool {
+        false
+    }
+
     /// An independent copy.
     fn fork(&self) -> Box<dyn TargetLaw>;
 }

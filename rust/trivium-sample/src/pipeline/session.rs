@@ -11,7 +11,7 @@
 
 use super::{Detail, Drawn, Input, Pipeline};
 use crate::history::History;
-use crate::rules::{Hyper, SurpriseOn};
+use crate::rules::{Hyper, Phase, SurpriseOn};
 use std::sync::Arc;
 use trivium_core::error::{Error, Result};
 use trivium_core::{Address, Draw, LogitsRow, ScaledRow, TargetLaw, TokenId};
@@ -177,6 +177,14 @@ impl TargetLaw for Session {
 
     fn observe_drawn(&mut self, token: TokenId, log_prob: f32) {
         self.commit(token, self.pipeline.surprise(log_prob, 0.0));
+    }
+
+    fn forbids(&self, token: TokenId) -> bool {
+        self.pipeline.steps().iter().any(|s| s.processor().forbids(token, &self.history))
+    }
+
+    fn has_masks(&self) -> bool {
+        self.pipeline.steps().iter().any(|s| s.processor().phase() == Phase::Mask)
     }
 
     fn fork(&self) -> Box<dyn TargetLaw> {

@@ -5,6 +5,7 @@
 //! before temperature and truncation gives. `P(A)` is part of the kept mass that every draw reports.
 
 use super::{Context, Phase, Processor, Row};
+use crate::history::History;
 use serde::{Deserialize, Serialize};
 use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
@@ -30,6 +31,10 @@ impl Processor for Allow {
             return Err(Error::input("allowed_tokens", "must be in ascending order"));
         }
         Ok(())
+    }
+
+    fn forbids(&self, token: TokenId, _history: &History) -> bool {
+        self.tokens.binary_search(&token).is_err()
     }
 
     fn run(&self, row: &mut Row<'_>, _context: &Context<'_>) -> Result<()> {

@@ -45,6 +45,10 @@ impl Processor for BadWords {
         not_empty("bad_words", self.words.iter().any(Vec::is_empty))
     }
 
+    fn forbids(&self, token: TokenId, history: &History) -> bool {
+        self.words.iter().any(|w| completes(history, w) == Some(token))
+    }
+
     fn run(&self, row: &mut Row<'_>, context: &Context<'_>) -> Result<()> {
         for token in self.words.iter().filter_map(|w| completes(context.history, w)) {
             remove(row.edit().0, token);

@@ -5,6 +5,7 @@
 //! not a silent resurrection (transformers writes 0 there).
 
 use super::{Context, Phase, Processor, Row, remove_others};
+use crate::history::History;
 use serde::{Deserialize, Serialize};
 use trivium_core::TokenId;
 use trivium_core::error::Result;
@@ -25,6 +26,11 @@ impl Processor for Forced {
 
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn forbids(&self, token: TokenId, history: &History) -> bool {
+        let t = history.generated_len();
+        self.at.iter().find(|f| f.0 == t).is_some_and(|f| f.1 != token)
     }
 
     fn run(&self, row: &mut Row<'_>, context: &Context<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 //! transformers' `min_length` (prompt included) and `min_new_tokens`; no paper.
 
 use super::{Context, Phase, Processor, Row, remove};
+use crate::history::History;
 use serde::{Deserialize, Serialize};
 use trivium_core::TokenId;
 use trivium_core::error::Result;
@@ -21,6 +22,12 @@ pub struct MinLength {
     pub eos: Vec<TokenId>,
 }
 
+impl MinLength {
+    fn too_short(&self, history: &History) -> bool {
+        history.generated_len() < self.new_tokens || history.len() < self.total
+    }
+}
+
 impl Processor for MinLength {
     fn phase(&self) -> Phase {
         Phase::Mask
@@ -30,9 +37,12 @@ impl Processor for MinLength {
         Ok(())
     }
 
+    fn forbids(&self, token: TokenId, history: &History) -> bool {
+        self.too_short(history) && self.eos.contains(&token)
+    }
+
     fn run(&self, row: &mut Row<'_>, context: &Context<'_>) -> Result<()> {
-        let h = context.history;
-        if h.generated_len() < self.new_tokens || h.len() < self.total {
+        if self.too_short(context.history) {
             let (logits, _) = row.edit();
             self.eos.iter().for_each(|&t| remove(logits, t));
         }

@@ -101,6 +101,12 @@ pub trait Processor: Send + Sync + std::fmt::Debug {
     /// As `ScaledRow::load`; `InvalidInput` if something that the rule needs is absent.
     fn run(&self, row: &mut Row<'_>, context: &Context<'_>) -> Result<()>;
 
+    /// Whether the rule removes `token` after this history, whatever the logits.
+    fn forbids(&self, token: TokenId, history: &History) -> bool {
+        let _ = (token, history);
+        false
+    }
+
     /// The largest token id among the parameters.
     fn max_token(&self) -> Option<TokenId> {
         None

@@ -6,7 +6,9 @@
 //! transformers, unless `include_prompt` is false.
 
 use super::{Context, Phase, Processor, Row, Scratch, range, remove};
+use crate::history::History;
 use serde::{Deserialize, Serialize};
+use trivium_core::TokenId;
 use trivium_core::error::Result;
 
 /// Parameters of n-gram blocking.
@@ -31,6 +33,12 @@ impl Processor for NgramBlock {
 
     fn check(&self) -> Result<()> {
         range("n", self.n, (1..=64).contains(&self.n), "1..=64")
+    }
+
+    fn forbids(&self, token: TokenId, history: &History) -> bool {
+        let (mut prefix, mut followers) = (Vec::new(), Vec::new());
+        history.followers(self.n, self.include_prompt, &mut prefix, &mut followers);
+        followers.contains(&token)
     }
 
     fn run(&self, row: &mut Row<'_>, context: &Context<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 //! transformers' `suppress_tokens` and `begin_suppress_tokens`; no paper.
 
 use super::{Context, Phase, Processor, Row, remove};
+use crate::history::History;
 use serde::{Deserialize, Serialize};
 use trivium_core::TokenId;
 use trivium_core::error::Result;
@@ -25,6 +26,10 @@ impl Processor for Suppress {
 
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn forbids(&self, token: TokenId, history: &History) -> bool {
+        (!self.begin_only || history.generated_len() == 0) && self.tokens.contains(&token)
     }
 
     fn run(&self, row: &mut Row<'_>, context: &Context<'_>) -> Result<()> {
