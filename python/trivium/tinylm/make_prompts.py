@@ -183,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=here / "prompts")
     parser.add_argument("--tokenizer", type=Path, default=here / "target")
-    parser.add_argument("--levels", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--levels", type=int, nargs="+", default=[3, 4])
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     kinds = {

@@ -82,6 +82,8 @@ class Run:
         Time between intermediate checkpoints.
     peak : float
         Factor of both rates; below 1 for a run that continues an earlier one.
+    fall : float
+        Share of the schedule over which the rates fall to zero.
     compile : bool
         Whether the step is compiled by torch.
     """
@@ -97,6 +99,7 @@ class Run:
     distil_from: float = 1.0
     save_minutes: float = 6.0
     peak: float = 1.0
+    fall: float = 0.6
     compile: bool = True
 
 
@@ -254,9 +257,9 @@ def _optimizers(model: LlamaForCausalLM, run: Run) -> list[torch.optim.Optimizer
     ]
 
 
-def _rate(progress: float) -> float:
-    """Schedule: short rise, plateau to the middle, linear fall to zero."""
-    return min(1.0, progress / 0.01 + 0.02, (1.0 - progress) / 0.6 + 1e-3)
+def _rate(progress: float, fall: float) -> float:
+    """Schedule: short rise, plateau, linear fall to zero over the share `fall`."""
+    return min(1.0, progress / 0.01 + 0.02, (1.0 - progress) / fall + 1e-3)
 
 
 def train_model(
@@ -319,7 +322,7 @@ def train_model(
             break
         groups = [group for opt in optimizers for group in opt.param_groups]
         for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = peak * _rate(progress)
+            group["lr"] = peak * _rate(progress, run.fall)
         halves = 2 if progress < 2 / 3 else 1
         ids, weights = batches.draw(run.rows * halves, run.row_len // halves)
         ids, weights = ids.to(device), weights.to(device)
@@ -461,11 +464,13 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.only != "draft":
         start = trained() if args.resume else None
-        peak = 0.5 if args.resume else 1.0
-        run = Run("target", tokens["target"], minutes["target"], peak=peak, **common)
+        if args.resume:
+            common |= {"peak": 0.4, "fall": 1.0}
+        run = Run("target", tokens["target"], minutes["target"], **common)
         train_model(run, streams, heldout, save("target"), device, question_end, start=start)
     if args.only != "target":
-        run = Run("draft", tokens["draft"], minutes["draft"], distil_from=0.4, **common)
+        common |= {"peak": 1.0, "fall": 0.6, "distil_from": 0.4}
+        run = Run("draft", tokens["draft"], minutes["draft"], **common)
         train_model(run, streams, heldout, save("draft"), device, question_end, trained())
     return 0
 

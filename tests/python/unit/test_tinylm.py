@@ -223,7 +223,7 @@ class TestModels:
     def test_rate_falls_to_zero(self) -> None:
         from trivium.tinylm import train
 
-        rates = [train._rate(i / 100) for i in range(101)]
+        rates = [train._rate(i / 100, 0.6) for i in range(101)]
         assert max(rates) == 1.0
         assert rates[0] < 0.1
         assert rates[-1] < 0.01
