@@ -34,7 +34,7 @@ TEMPERATURE = 0.8
 STOP = "beta:0.95"
 BUDGET = 20
 
-_FULL = {"prompts": 12, "passes": 3, "new_tokens": 128, "records": 16, "questions": 60}
+_FULL = {"prompts": 10, "passes": 3, "new_tokens": 96, "records": 16, "questions": 60}
 _QUICK = {"prompts": 2, "passes": 1, "new_tokens": 24, "records": 2, "questions": 3}
 
 
@@ -46,8 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Run the shipped model on held-out prompts. Exit code 1 if speculation changed "
         "a text by more than rounding inside the model, or if a record is invalid.",
     )
-    parser.add_argument("--model", metavar="DIR", help="another model than tinylm")
-    parser.add_argument("--dtype", choices=models.DTYPES, default="float32")
+    models.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="a few prompts only, for tests")
     add_common(parser)
     parser.set_defaults(run=run)
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     extras.need("demo", but=("rich", "matplotlib"))
     began = time.perf_counter()
     sizes = _QUICK if args.quick else _FULL
-    loaded = models.load(args.model, args.dtype)
+    loaded = models.load(args.model, args.dtype, threads=args.threads)
     result: dict[str, Any] = {}
     try:
         result["code"] = {}

@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Continue a prompt with a local transformers model. With --compare the exit "
         "code is 1 if speculation changed the text by more than rounding inside the model.",
     )
-    parser.add_argument("--model", metavar="DIR", help="transformers folder (default: tinylm)")
+    models.add_options(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--prompt", metavar="TEXT", help="the prompt (default: standard input)")
     source.add_argument("--prompt-file", metavar="FILE", help="file that holds the prompt")
@@ -63,7 +63,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--compare", action="store_true", help="run the plain loop too and compare the texts"
     )
-    parser.add_argument("--dtype", choices=models.DTYPES, default="float32")
     add_common(parser)
     parser.set_defaults(run=run)
 
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse(args)
     prompt = _prompt(args)
     extras.need("transformers")
-    loaded = models.load(args.model, args.dtype)
+    loaded = models.load(args.model, args.dtype, threads=args.threads)
     settings = loop.Settings(
         max_new_tokens=args.max_new_tokens,
         temperature=args.temperature,

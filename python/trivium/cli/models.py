@@ -6,14 +6,18 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trivium import _core, tinylm
 from trivium.errors import InputError
 
-__all__ = ["DTYPES", "Loaded", "environment", "load"]
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["DTYPES", "Loaded", "add_options", "environment", "load"]
 
 DTYPES = ("float32", "float64")
+_SMALL = 50_000_000
 
 
 class Loaded(NamedTuple):
@@ -24,7 +28,21 @@ class Loaded(NamedTuple):
     folder: Path
 
 
-def load(folder: str | None, dtype: str = "float32") -> Loaded:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every verb that runs a model."""
+    parser.add_argument("--model", metavar="DIR", help="transformers folder (default: tinylm)")
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0])
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of torch (default: 1 below 50 million parameters, else torch's choice)",
+    )
+
+
+def load(
+    folder: str | None = None, dtype: str = "float32", *, threads: int | None = None
+) -> Loaded:
     """Load a model from a local folder; nothing is downloaded.
 
     Parameters
@@ -33,12 +51,17 @@ def load(folder: str | None, dtype: str = "float32") -> Loaded:
         A transformers folder; the shipped target model when absent.
     dtype : str
         One of `DTYPES`.
+    threads : int, optional
+        Threads of torch. Where it is None, a small model gets one: its matrices are too small to
+        share, and threads that wait for each other cost several times the work.
 
     Raises
     ------
     InputError
-        No such folder, or transformers cannot read it.
+        No such folder, transformers cannot read it, or no thread.
     """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads: {threads} is not positive")
     import torch
     import transformers
 
@@ -54,6 +77,10 @@ def load(folder: str | None, dtype: str = "float32") -> Loaded:
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"model: {where} cannot be loaded: {error}") from error
+    if threads is None and model.num_parameters() < _SMALL:
+        threads = 1
+    if threads is not None:
+        torch.set_num_threads(threads)
     return Loaded(model.eval(), tokenizer, where)
 
 

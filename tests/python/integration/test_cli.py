@@ -127,6 +127,7 @@ def test_constraints_that_do_not_exist_are_refused(
         ("--model", "/no/such/folder"),
         ("--samples", "0"),
         ("--max-new-tokens", "0"),
+        ("--threads", "0"),
         ("--prompt-file", "/no/such/file"),
         ("--json", "/no/such/folder/out.json"),
         ("--seed", "-1"),

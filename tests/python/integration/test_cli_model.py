@@ -66,9 +66,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
+def threads() -> Iterator[None]:
+    """A small model sets the threads of torch to one."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
     yield
     torch.set_num_threads(before)
 
