@@ -61,7 +61,7 @@ Hidden matrices are updated by Muon, embeddings and norms by AdamW, in bfloat16 
 256 tokens for two thirds of the schedule, then of 512. The question of a word problem counts little
 in the loss. From {distil_from} of its schedule on, the draft learns the target's distribution. The
 schedule is fixed by a number of tokens; on a machine too slow for the budget in minutes it is
-compressed.
+compressed.{stages}
 
 ```console
 python -m trivium.tinylm.train      # both models; --smoke for a few steps
@@ -85,10 +85,15 @@ Arithmetic at temperature {temperature}, {num_problems} held-out problems of eac
 | ---: | ---: | ---: | ---: |
 {level_rows}
 
-Records: {records}.
+Records, {num_records} prompts: valid JSON, and equal to the expected record.
+
+| temperature | valid | equal |
+| ---: | ---: | ---: |
+{record_rows}
 
 Draft against target on held-out text: *overlap* is the mean of Σ min(p, q), the chance that one
 drafted token is accepted at temperature 1; *same top token* is the share of equal greedy choices.
+The rows of arithmetic and records hold the questions too, on which two models agree about chance.
 
 | kind | overlap | same top token |
 | --- | ---: | ---: |
@@ -104,11 +109,19 @@ excerpts of the Python standard library under `prompts/LICENSE-PYTHON.txt`.
 
 - Code completions have the look of Python and seldom its sense; identifiers of more than a few
   pieces drift.
-- Rare names are copied with errors, so a record that satisfies its schema may still be wrong.
+- A record that satisfies its schema may still differ from the text it was read from.
+- The sampled accuracy comes from one run of one seed on {num_problems} problems of each level.
 - Positions beyond 512 were never trained.
 - The code material depends on the Python version that runs the training; a rebuild under another
   version gives other weights and another tokenizer.
 """
+
+
+_STAGES = """
+
+The target was trained in stages, written as sums above. Other work shared the two cores, so the
+first stage was stopped by hand and continued with `--resume` at a lower rate; the minutes say what
+that day allowed, not what the training needs."""
 
 
 def _read(path: Path) -> Any:
@@ -171,7 +184,8 @@ def render(folder: Path = _HERE) -> str:
     log, result = logs["target"], results["target"]
     levels = result["arithmetic"]
     first = next(iter(levels.values()))
-    material = log["material_tokens"]
+    stages = [*log.get("earlier", []), log]
+    material = {k: max(stage["material_tokens"][k] for stage in stages) for k in log["mixture"]}
     prompt_levels = {case["level"] for case in _read(folder / "prompts" / "arithmetic.json")}
     return _TEXT.format(
         target_params=result["num_parameters"],
@@ -192,11 +206,14 @@ def render(folder: Path = _HERE) -> str:
                 for level, row in levels.items()
             ]
         ),
-        records="; ".join(
-            f"at temperature {t} {_percent(row['parses'])} of {row['num_prompts']} prompts give "
-            f"valid JSON and {_percent(row['exact'])} the expected record"
-            for t, row in result["records"].items()
+        num_records=next(iter(result["records"].values()))["num_prompts"],
+        record_rows=_rows(
+            [
+                [t, _percent(row["parses"]), _percent(row["exact"])]
+                for t, row in result["records"].items()
+            ]
         ),
+        stages=_STAGES if log.get("earlier") else "",
         agreement_rows=_rows(
             [
                 [kind, _percent(row["overlap"]), _percent(row["top"])]

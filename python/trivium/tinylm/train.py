@@ -132,6 +132,23 @@ def build_model(which: str, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
+def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the tokenizer files in the form that every version of transformers reads."""
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": material.EOS,
+        "eos_token": material.EOS,
+        "pad_token": material.PAD,
+        "additional_special_tokens": [material.END],
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": _CONTEXT,
+    }
+    text = json.dumps(config, indent=2) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
 def save_checkpoint(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, facts: dict[str, Any]
 ) -> None:
@@ -152,12 +169,10 @@ def save_checkpoint(
     config = LlamaConfig(**{**model.config.to_dict(), "dtype": "float16"})
     half = LlamaForCausalLM(config).half()
     half.load_state_dict({k: v.detach().cpu().half() for k, v in model.state_dict().items()})
-    half.generation_config = GenerationConfig(
-        bos_token_id=0, eos_token_id=[0, 1], pad_token_id=2, max_length=_CONTEXT
-    )
+    half.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=[0, 1], pad_token_id=2)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         half.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
+        _save_tokenizer(tokenizer, Path(scratch))
         text = json.dumps(facts, indent=1) + "\n"
         (Path(scratch) / "train_log.json").write_text(text, encoding="utf-8")
         for file in sorted(Path(scratch).iterdir()):

@@ -91,6 +91,13 @@ def test_code_prompts_are_heldout_and_carry_the_licence() -> None:
     assert "PYTHON SOFTWARE FOUNDATION LICENSE" in notice.read_text(encoding="utf-8")
 
 
+def test_readme_states_the_measured_facts() -> None:
+    from trivium.tinylm import card
+
+    readme = tinylm.path().parent / "README.md"
+    assert readme.read_text(encoding="utf-8") == card.render()
+
+
 class TestModels:
     """Checks that need torch and transformers."""
 
