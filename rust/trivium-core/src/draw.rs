@@ -413,6 +413,24 @@ impl ScaledRow {
         self.scaled.iter().map(|&x| f64::from(exp_neg(x - self.max)) / total).collect()
     }
 
+    /// The weights exp(scaled - max) of every token, for verifiers that compare laws; returns their
+    /// sum, which is [`total`](Self::total). One weight of 1 where the law is greedy.
+    pub fn weights_into(&mut self, out: &mut Vec<f32>) -> f64 {
+        out.clear();
+        if self.greedy {
+            out.resize(self.scaled.len(), 0.0);
+            out[self.argmax as usize] = 1.0;
+            return 1.0;
+        }
+        let max = self.max;
+        out.extend(self.scaled.iter().map(|&x| exp_neg(x - max)));
+        if self.blocks.is_empty() {
+            self.blocks.extend(out.chunks(BLOCK).map(numerics::block_total));
+            self.total = self.blocks.iter().sum();
+        }
+        self.total
+    }
+
     /// Draws the token at `address` by the request's draw.
     pub fn draw(&mut self, draw: Draw, address: Address) -> TokenId {
         if self.greedy {

@@ -2,7 +2,7 @@
 //! of logits, counter-based noise, the two draws, and typed errors.
 //!
 //! Nothing here knows how tokens are drafted, constrained or voted on. The crate has no dependency
-//! on a sibling, does no logging and never reads a clock or the environment.
+//! on a sibling, does no logging and never reads a clock.
 //!
 //! | module | holds |
 //! |---|---|
@@ -16,6 +16,7 @@
 //! | [`draw`] | [`ScaledRow`] and the draws `cdf` and `race` over it |
 //! | [`chance`] | [`Chance`]: the only source of randomness a decision procedure may use |
 //! | [`constraint`], [`law`] | the traits by which masks and target laws reach a verifier |
+//! | [`pool`] | the library's threads; the one place that reads the environment |
 
 #![deny(unsafe_code)] // allowed in `simd` alone
 #![deny(missing_docs)]
@@ -29,6 +30,7 @@ pub mod law;
 pub mod logits;
 pub mod mask;
 pub mod numerics;
+pub mod pool;
 pub mod rng;
 pub mod simd;
 pub mod trie;

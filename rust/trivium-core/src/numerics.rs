@@ -107,22 +107,34 @@ pub const BLOCK: usize = 256;
 /// Σ exp(v - max) of one block: lane `i % 8`, then lanes pairwise.
 #[inline(always)] // into the copies of `simd`
 pub fn block_sum(block: &[f32], max: f32) -> f64 {
+    lane_sum(block, |x| exp_neg(x - max))
+}
+
+/// Σ w of one block of weights, in the order of [`block_sum`].
+#[inline]
+pub fn block_total(block: &[f32]) -> f64 {
+    lane_sum(block, |x| x)
+}
+
+#[inline(always)] // into the copies of `simd`
+fn lane_sum(block: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     let mut lanes = [0f64; 8];
     let chunks = block.chunks_exact(8);
     let tail = chunks.remainder();
     for c in chunks {
         let mut w = [0f32; 8];
         for i in 0..8 {
-            w[i] = exp_neg(c[i] - max);
+            w[i] = f(c[i]);
         }
         for i in 0..8 {
             lanes[i] += f64::from(w[i]);
         }
     }
     for (l, &x) in lanes.iter_mut().zip(tail) {
-        *l += f64::from(exp_neg(x - max));
+        *l += f64::from(f(x));
     }
-    crate::simd::pairwise(lanes)
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 /// The `k` largest values' indices, best first, lowest index on ties; `-inf` never enters.

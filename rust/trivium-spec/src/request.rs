@@ -37,6 +37,8 @@ pub struct Request {
     pub(crate) constraint: Option<Box<dyn Constraint>>,
     pub(crate) law: Option<Box<dyn TargetLaw>>,
     pub(crate) initial_law: Option<Box<dyn TargetLaw>>,
+    /// Log-probabilities of the committed output, NaN where unknown; kept where there is a law.
+    pub(crate) logprobs: Vec<f32>,
     pub(crate) vocab: usize,
     pub(crate) finished: bool,
 }
@@ -93,7 +95,7 @@ impl Request {
         self.check_open()?;
         ids::check_ids(tokens, self.vocab)?;
         self.constrain(tokens)?;
-        self.apply(tokens);
+        self.apply(tokens, None);
         Ok(())
     }
 
@@ -110,15 +112,22 @@ impl Request {
         Ok(())
     }
 
-    /// Everything but the constraint.
-    pub(crate) fn apply(&mut self, tokens: &[TokenId]) {
+    /// Whether it has a law of its own, which then decides alone.
+    pub fn has_law(&self) -> bool {
+        self.law.is_some()
+    }
+
+    /// Everything but the constraint; `logprobs` where the tokens were drawn from the law.
+    pub(crate) fn apply(&mut self, tokens: &[TokenId], logprobs: Option<&[f32]>) {
         self.tokens.extend_from_slice(tokens);
         for source in &mut self.sources {
             source.commit(tokens);
         }
         if let Some(law) = &mut self.law {
-            for &t in tokens {
-                law.observe(t);
+            for (i, &t) in tokens.iter().enumerate() {
+                let log_prob = logprobs.map_or(f32::NAN, |l| l[i]);
+                law.observe_drawn(t, log_prob);
+                self.logprobs.push(log_prob);
             }
         }
     }
@@ -149,8 +158,9 @@ impl Request {
         }
         if let Some(initial) = &self.initial_law {
             let mut law = initial.fork();
-            for &t in &self.tokens[self.prompt_len..] {
-                law.observe(t);
+            self.logprobs.truncate(self.tokens.len() - self.prompt_len);
+            for (&t, &log_prob) in self.tokens[self.prompt_len..].iter().zip(&self.logprobs) {
+                law.observe_drawn(t, log_prob);
             }
             self.law = Some(law);
         }
@@ -202,6 +212,7 @@ impl Request {
             constraint: self.constraint.as_ref().map(|c| c.fork()),
             law: self.law.as_ref().map(|l| l.fork()),
             initial_law: self.initial_law.as_ref().map(|l| l.fork()),
+            logprobs: self.logprobs.clone(),
             vocab: self.vocab,
             finished: self.finished,
         }

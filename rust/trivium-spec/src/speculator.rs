@@ -6,14 +6,14 @@ use crate::policy::CostModel;
 use crate::request::{Request, RequestOptions};
 use crate::tree::TreeBatch;
 use crate::tree::builder::{Limits, grow};
-use crate::verify::{SampledIds, TargetRows, Verified, sampled};
+use crate::verify::{Rows, SampledIds, Verified, VerifierChoice, sampled};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use trivium_core::error::{Error, Result};
 use trivium_core::logits::LogitsBatch;
-use trivium_core::{Chance, Keyed, TargetLaw, TokenId, ids};
+use trivium_core::{Chance, TargetLaw, TokenId, ids};
 
 /// How the size of a tree is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -171,6 +171,7 @@ impl Speculator {
             constraint: options.constraint,
             initial_law: options.law.as_ref().map(|l| l.fork()),
             law: options.law,
+            logprobs: Vec::new(),
             vocab: self.config.vocab_size,
             finished: false,
         })
@@ -264,10 +265,8 @@ impl Speculator {
         logits: LogitsBatch<'_>,
         laws: &[Box<dyn TargetLaw>],
     ) -> Result<Verified> {
-        let mut noise: Vec<Keyed> = requests.iter().map(|r| Keyed::new(r.seed, r.branch)).collect();
-        let mut chances: Vec<&mut dyn Chance> =
-            noise.iter_mut().map(|k| k as &mut dyn Chance).collect();
-        self.verify_with(batch, requests, logits, laws, &mut chances)
+        let rows = Rows { logits, q: None, laws };
+        self.verify_rows(batch, requests, rows, VerifierChoice::Auto)
     }
 
     /// As [`verify_logits`](Self::verify_logits) with the randomness given, one a request: the
@@ -283,44 +282,8 @@ impl Speculator {
         laws: &[Box<dyn TargetLaw>],
         chances: &mut [&mut dyn Chance],
     ) -> Result<Verified> {
-        check(batch, requests, logits.rows())?;
-        let fits = laws.len() == requests.len() && chances.len() == requests.len();
-        if logits.vocab() != self.config.vocab_size || !fits {
-            return Err(Error::input(
-                "logits",
-                format!(
-                    "are {} wide with {} laws for {} requests, the speculator has {}",
-                    logits.vocab(),
-                    laws.len(),
-                    requests.len(),
-                    self.config.vocab_size
-                ),
-            ));
-        }
-        let mut out = Verified { logprobs: Some(Vec::new()), ..Verified::new() };
-        let mut scratch = sampled::Scratch::default();
-        let mut tops = (Vec::new(), Vec::new());
-        let recycles = self.config.sources.iter().any(|s| s == "recycle");
-        for (b, r) in requests.iter().enumerate() {
-            let law = r.law.as_deref().unwrap_or(laws[b].as_ref());
-            let mut rows = TargetRows::new(
-                logits,
-                law,
-                r.constraint.as_deref(),
-                chances[b],
-                r.draw,
-                &mut scratch,
-            );
-            let best = |nodes: &[usize]| {
-                if recycles {
-                    sampled::top_ids(batch, b, nodes, &logits, &mut tops)
-                } else {
-                    Vec::new()
-                }
-            };
-            sampled::verify_request(batch, b, &mut rows, best, &mut out)?;
-        }
-        Ok(out)
+        let rows = Rows { logits, q: None, laws };
+        self.verify_rows_with(batch, requests, rows, VerifierChoice::Auto, chances)
     }
 
     /// Commits a verification: text, stores, constraints, calibration, statistics.
@@ -349,7 +312,7 @@ impl Speculator {
             }
         }
         for (b, r) in requests.iter_mut().enumerate() {
-            r.apply(out.tokens_of(b));
+            r.apply(out.tokens_of(b), out.logprobs_of(b));
             for source in &mut r.sources {
                 source.observe_rows(&out.rows[b]);
             }
@@ -442,7 +405,7 @@ fn features(sources: &[Box<dyn SharedSource>]) -> Vec<usize> {
 }
 
 /// A batch fits its requests: one tree each, one row a node, no request changed since.
-fn check(batch: &TreeBatch, requests: &[&mut Request], rows: usize) -> Result<()> {
+pub(crate) fn check(batch: &TreeBatch, requests: &[&mut Request], rows: usize) -> Result<()> {
     if batch.len() != requests.len() {
         return Err(Error::input(
             "batch",

@@ -1,6 +1,6 @@
 //! Trees of several requests as flat arrays with offsets: no padding, no row read for another.
 
-use super::{DraftLaw, export, validate};
+use super::{DraftLaw, Pruning, Role, export, validate_siblings};
 use crate::draft::mixture::Evidence;
 use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
@@ -21,6 +21,26 @@ pub struct TreeBatch {
     /// Identity of each request; 0 for trees of the host's own.
     pub(crate) owners: Vec<u64>,
     pub(crate) law: Option<DraftLaw>,
+    pub(crate) pruning: Pruning,
+    /// One a node under [`DraftLaw::Mixed`], else empty.
+    pub(crate) roles: Vec<Role>,
+}
+
+/// How a host's own trees came about.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// How tokens were chosen.
+    pub law: DraftLaw,
+    /// What was taken away afterwards.
+    pub pruning: Pruning,
+    /// Under [`DraftLaw::Mixed`], how each node was chosen (node 0 counts as chosen).
+    pub roles: &'a [Role],
+}
+
+impl From<DraftLaw> for Origin<'_> {
+    fn from(law: DraftLaw) -> Self {
+        Self { law, pruning: Pruning::None, roles: &[] }
+    }
 }
 
 impl TreeBatch {
@@ -28,18 +48,32 @@ impl TreeBatch {
         Self { cu_nodes: vec![0], law: Some(DraftLaw::PointMass), ..Self::default() }
     }
 
-    /// A host's own trees. `lens` are the committed lengths of the requests.
+    /// A host's own trees. `lens` are the committed lengths of the requests. Under
+    /// [`DraftLaw::IidQ`] siblings may repeat a token, one node a draw.
     ///
     /// # Errors
-    /// `InvalidInput` for offsets that do not fit or a malformed tree, `OutOfVocabulary`.
-    pub fn from_arrays(
+    /// `InvalidInput` for offsets or roles that do not fit or a malformed tree, `OutOfVocabulary`.
+    pub fn from_arrays<'a>(
         tokens: &[TokenId],
         parents: &[i32],
         cu_nodes: &[usize],
         lens: &[usize],
-        law: DraftLaw,
+        origin: impl Into<Origin<'a>>,
         vocab: usize,
     ) -> Result<Self> {
+        let Origin { law, pruning, roles } = origin.into();
+        let mixed = law == DraftLaw::Mixed;
+        if roles.len() != if mixed { tokens.len() } else { 0 } {
+            return Err(Error::input(
+                "roles",
+                format!(
+                    "{} for {} nodes of law {:?}; mixed trees say how each node was chosen",
+                    roles.len(),
+                    tokens.len(),
+                    law.name()
+                ),
+            ));
+        }
         let fits = cu_nodes.first() == Some(&0)
             && cu_nodes.last() == Some(&tokens.len())
             && cu_nodes.windows(2).all(|w| w[0] < w[1])
@@ -56,10 +90,13 @@ impl TreeBatch {
         }
         let mut batch = Self::new();
         batch.law = Some(law);
+        batch.pruning = pruning;
+        batch.roles = roles.to_vec();
         for (b, w) in cu_nodes.windows(2).enumerate() {
             let span = w[0]..w[1];
             let parents = parents.get(span.clone()).unwrap_or(&[]);
-            let depths = validate(&tokens[span.clone()], parents, vocab)?;
+            let depths =
+                validate_siblings(&tokens[span.clone()], parents, vocab, law == DraftLaw::IidQ)?;
             batch.tokens.extend_from_slice(&tokens[span]);
             batch.parents.extend_from_slice(parents);
             batch.depths.extend(depths);

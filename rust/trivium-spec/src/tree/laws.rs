@@ -98,9 +98,10 @@ pub enum Role {
 }
 
 /// What was taken away from a drafted tree before it is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Pruning {
     /// Nothing; the shape was fixed.
+    #[default]
     None,
     /// Whether a token is drawn depends on rows of `q`, history and tokens already drawn, never on
     /// the token itself: stop before drawing, or stop after *including* the token.

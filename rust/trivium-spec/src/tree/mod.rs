@@ -9,7 +9,7 @@ pub(crate) mod builder;
 mod export;
 mod laws;
 
-pub use batch::TreeBatch;
+pub use batch::{Origin, TreeBatch};
 pub use export::{Links, ancestors, links, mask_words, parents_from_ancestors, root_paths};
 pub use laws::{DRAFT_LAWS, DraftLaw, Drafter, PRUNINGS, Pruning, Role, race_arrivals};
 
@@ -21,6 +21,16 @@ use trivium_core::{TokenId, ids};
 /// # Errors
 /// `InvalidInput` naming the node, or `OutOfVocabulary`.
 pub fn validate(tokens: &[TokenId], parents: &[i32], vocab: usize) -> Result<Vec<u16>> {
+    validate_siblings(tokens, parents, vocab, false)
+}
+
+/// As [`validate`]; with `repeats`, siblings may carry one token several times (independent draws).
+pub(crate) fn validate_siblings(
+    tokens: &[TokenId],
+    parents: &[i32],
+    vocab: usize,
+    repeats: bool,
+) -> Result<Vec<u16>> {
     if tokens.len() != parents.len() || tokens.is_empty() {
         return Err(Error::input(
             "tree",
@@ -46,7 +56,7 @@ pub fn validate(tokens: &[TokenId], parents: &[i32], vocab: usize) -> Result<Vec
                 format!("node {i} has parent {p}; parents come before children, from 0"),
             ));
         }
-        if !seen.insert((p, t)) {
+        if !seen.insert((p, t)) && !repeats {
             return Err(Error::input(
                 "tokens",
                 format!("node {i} repeats token {t} under parent {p}; siblings are distinct"),

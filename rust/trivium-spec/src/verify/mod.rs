@@ -1,27 +1,46 @@
 //! Verification: which drafted tokens the target itself would have chosen.
 
+mod any_subset;
+mod batch;
 mod block;
+mod branch;
+mod chain;
+mod density;
 mod fault;
 mod gbv;
 mod greedy_plus_one;
+mod jacobi;
 mod k_seq;
 mod kind;
+mod logits;
+mod lossy;
 mod mixed;
 mod multi_round;
 mod path;
+mod pearl;
 mod recursive;
 mod rejection;
 mod row;
 pub(crate) mod sampled;
 mod spechub;
+mod transform;
 mod traversal;
 mod walk;
 
+pub use any_subset::AnySubset;
+pub use batch::{Rows, VerifierChoice};
+pub use branch::{BranchTree, branch_count, branch_point};
+pub use chain::verify_chain;
+pub use density::{Density, Thinned, accept_density, verify_density};
 pub use fault::{Exact, Faults, MUTATIONS, Mutation, Planted};
+pub use jacobi::{FrozenWindow, JacobiWindow, Redraft};
 pub use k_seq::k_seq_factor;
 pub use kind::{Guarantee, VERIFIERS, Verifier};
+pub use lossy::{EntropySwitch, LossyRule, LossyWalk, RewardGate};
+pub use pearl::{Pearl, PearlMode, PearlStep};
 pub use row::{Laws, ProbRows, Row, SUM_TOLERANCE};
-pub use sampled::{RowSource, SampledIds, Scratch, TargetRows};
+pub use sampled::{RowSource, SampledIds};
+pub use transform::{LawTransform, divergence};
 pub use walk::{Tree, Work, verify_tree, verify_with_faults};
 
 use crate::draft::TopIds;
@@ -90,6 +109,11 @@ impl Verified {
     /// Emitted tokens of one request.
     pub fn tokens_of(&self, b: usize) -> &[TokenId] {
         &self.tokens[self.cu_tokens[b]..self.cu_tokens[b + 1]]
+    }
+
+    /// Log-probabilities of one request's emitted tokens, where known.
+    pub(crate) fn logprobs_of(&self, b: usize) -> Option<&[f32]> {
+        self.logprobs.as_ref().map(|l| &l[self.cu_tokens[b]..self.cu_tokens[b + 1]])
     }
 
     /// Keeps the first `n` tokens of request `b`, as hosts do at an end of sequence, a stop string

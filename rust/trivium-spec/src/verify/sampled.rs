@@ -19,7 +19,7 @@ use crate::request::Request;
 use crate::tree::TreeBatch;
 use trivium_core::error::{Error, Result};
 use trivium_core::logits::LogitsBatch;
-use trivium_core::{Chance, Constraint, ScaledRow, TargetLaw, TokenId, ids, mask};
+use trivium_core::{TokenId, ids};
 
 /// Rows times vocabulary up to which every row of the pass feeds recycling; beyond, only rows on
 /// the walked path, which were read anyway.
@@ -65,98 +65,6 @@ impl RowSource for SampledIds<'_> {
             )),
             id => Ok(Some((ids::check_id(id, self.vocab)?, f32::NAN))),
         }
-    }
-}
-
-/// Logits, processed and drawn here.
-pub struct TargetRows<'a> {
-    /// All rows of the batch.
-    pub logits: LogitsBatch<'a>,
-    /// The request's law before the tree.
-    pub law: &'a dyn TargetLaw,
-    /// The request's constraint before the tree.
-    pub constraint: Option<&'a dyn Constraint>,
-    /// The request's noise.
-    pub chance: &'a mut dyn Chance,
-    /// The request's draw.
-    pub draw: trivium_core::Draw,
-    /// Reused from row to row.
-    pub scratch: &'a mut Scratch,
-    state: Option<Along>,
-}
-
-/// Law and constraint after the first `usize` tokens of the path.
-type Along = (Box<dyn TargetLaw>, Option<Box<dyn Constraint>>, usize);
-
-/// Buffers of [`TargetRows`].
-#[derive(Debug, Default)]
-pub struct Scratch {
-    row: ScaledRow,
-    words: Vec<u32>,
-}
-
-impl<'a> TargetRows<'a> {
-    /// Rows for one request.
-    pub fn new(
-        logits: LogitsBatch<'a>,
-        law: &'a dyn TargetLaw,
-        constraint: Option<&'a dyn Constraint>,
-        chance: &'a mut dyn Chance,
-        draw: trivium_core::Draw,
-        scratch: &'a mut Scratch,
-    ) -> Self {
-        Self { logits, law, constraint, chance, draw, scratch, state: None }
-    }
-}
-
-impl RowSource for TargetRows<'_> {
-    fn choose(
-        &mut self,
-        row: usize,
-        index: usize,
-        path: &[TokenId],
-    ) -> Result<Option<(TokenId, f32)>> {
-        // Copies of law and constraint follow the path; the request's own are not touched.
-        let (law, constraint, seen) = self
-            .state
-            .get_or_insert_with(|| (self.law.fork(), self.constraint.map(Constraint::fork), 0));
-        for &t in &path[*seen..] {
-            law.observe(t);
-            if let Some(c) = constraint {
-                // The walk only reaches tokens that were drawn under the mask.
-                c.commit(t)?;
-            }
-        }
-        *seen = path.len();
-        let Scratch { row: scaled, words } = &mut *self.scratch;
-        let allowed = match constraint {
-            None => None,
-            Some(c) => {
-                words.resize(mask::words(c.num_rows().max(self.logits.vocab())), 0);
-                words.fill(0);
-                c.fill(&mut words[..mask::words(c.num_rows())])?;
-                if !path.is_empty() && words.iter().all(|&w| w == 0) {
-                    return Ok(None);
-                }
-                Some(&words[..])
-            }
-        };
-        law.process(self.logits.row(row), allowed, scaled).map_err(|e| at_row(e, row))?;
-        let token = self.chance.target(index as u32, self.draw, scaled);
-        Ok(Some((token, scaled.log_prob(token))))
-    }
-}
-
-/// Names the row in errors about its contents.
-fn at_row(error: Error, row: usize) -> Error {
-    match error {
-        Error::InvalidInput { what, why } => {
-            Error::InvalidInput { what, why: format!("row {row}: {why}") }
-        }
-        Error::StateMismatch { what, expected, found } => {
-            Error::StateMismatch { what: format!("{what} of row {row}"), expected, found }
-        }
-        other => other,
     }
 }
 
