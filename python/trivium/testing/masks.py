@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MaskProblem", "allowed_tokens", "check_mask", "mask_problems"]
 
-_REACH = 4  # bytes of prefix and token that are explored
+_PREFIX = 4  # prefixes shorter than this are explored
+_REACH = _PREFIX - 1 + 4  # bytes of the longest prefix and token together
 _HORIZON = 4  # bytes that a completion may need: the states of the largest pattern
 
 
@@ -83,7 +84,13 @@ class MaskProblem:
 def _compiles(pattern: str) -> bool:
     if not pattern or pattern[0] in "*+?|)" or "()" in pattern or "(|" in pattern:
         return False
-    if "||" in pattern or "|)" in pattern or pattern[-1] == "|" or "[]" in pattern:
+    if (
+        "||" in pattern
+        or "[[" in pattern
+        or "|)" in pattern
+        or pattern[-1] == "|"
+        or "[]" in pattern
+    ):
         return False
     if re.search(r"[*+?][*+?]|\([*+?]|\|[*+?]", pattern):
         return False
@@ -204,7 +211,7 @@ def mask_problems(*, quick: bool, seed: int) -> Iterator[MaskProblem]:
             yield problem
             for token in sorted(allowed_tokens(problem) - {eos}):
                 longer = replace(problem, prefix=(*problem.prefix, token))
-                if len(longer.text) < _REACH and len(longer.prefix) < 4:
+                if len(longer.text) < _PREFIX and len(longer.prefix) < 4:
                     todo.append(longer)
 
 

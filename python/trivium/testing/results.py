@@ -67,7 +67,7 @@ class Counterexample:
         lines = [self.why, f"minimal problem, after {self.shrunk} simplifications:"]
         width = max((len(k) for k in self.problem), default=0)
         lines += [f"  {key:{width}}  {value}" for key, value in self.problem.items()]
-        if self.expected or self.got:
+        if self.got:
             how = "enumerated" if self.exact else "sampled"
             lines.append(f"laws ({how}; total variation {self.tv:.3g}):")
             lines.append(_law_table(self.expected, self.got))

@@ -89,12 +89,16 @@ def speculative_sampling(tree, p, q, rng):
 
 
 def test_the_acceptance_rule_has_the_law_of_the_target():
-    # The rule works in float32, on pairs of laws that differ by less than float32 resolves too.
+    """Finding: exact, but for laws that differ by about what float32 resolves.
+
+    There a rejection (probability below 1e-6) can leave a residual of no mass, and the rule draws
+    from NaN, which torch refuses: the generation breaks off.
+    """
     result = check_verifier(speculative_sampling, tolerance=ROUNDING, quick=True)
     assert result.method == "enumerated"
     found = result.counterexample
-    # A residual that float32 rounds to nothing is NaN there; see the next test.
     assert result.ok or "NaN" in found.why, result.report()
+    assert result.worst_tv < ROUNDING, result.report()
 
 
 def test_a_residual_that_vanishes_in_float32_is_nan():
