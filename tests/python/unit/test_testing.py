@@ -252,6 +252,37 @@ def test_correct_engines_pass():
         assert result.ok, result.report()
 
 
+def _our_engine(sources, draw, prompt, seed, params):
+    """Generate with this library's own speculator on the kit's model."""
+    from trivium import Speculator
+
+    model = models.target()
+    spec = Speculator(model.vocab, sources=sources, max_nodes=8, policy="full")
+    req = spec.start(prompt, seed=seed, draw=draw)
+    out = []
+    while len(out) < params.max_new_tokens and params.eos_token_id not in out:
+        batch = spec.propose([req])
+        rows = model.tree([*prompt, *out][:-1], batch.tokens, batch.parents)
+        step = spec.verify(batch, logits=rows, **params.law())
+        spec.commit(step)
+        out += step.tokens.tolist()
+    out = out[: params.max_new_tokens]
+    if params.eos_token_id in out:
+        out = out[: out.index(params.eos_token_id) + 1]
+    return out
+
+
+@pytest.mark.parametrize("draw", ["cdf", "race"])
+def test_our_own_engine_passes_and_keeps_the_path(draw):
+    result = check_engine(
+        partial(_our_engine, ["suffix", "recycle"], draw),
+        plain=partial(_our_engine, [], draw),
+        texts=1000,
+        name="speculator",
+    )
+    assert result.ok, result.report()
+
+
 def test_path_equality_of_an_engine():
     plain = partial(reference.plain_engine, models.target())
     assert check_engine(plain, plain=plain, texts=200)
