@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from trivium import Speculator, errors
+from trivium import GrammarMask, Speculator, Vocabulary, errors
 from trivium._core import TreeBatch
 
 PROMPT = [1, 2, 3, 4, 1, 2, 3, 4, 1, 2]
@@ -70,13 +70,13 @@ def test_verify_by_ids_walks_and_commit_appends():
     spec = make()
     request = spec.start(PROMPT)
     batch = spec.propose([request])
-    chain = dict(zip(batch.parents.tolist(), range(len(batch.tokens)), strict=True))
+    child = int(np.flatnonzero((batch.parents == 0) & (batch.tokens == 3))[0])
     sampled = np.full(len(batch.tokens), -1)
-    sampled[0], sampled[chain[0]] = 3, 15
+    sampled[0], sampled[child] = 3, 15
     out = spec.verify(batch, sampled=sampled)
     assert out.tokens.tolist() == [3, 15]
     assert out.num_accepted.tolist() == [1]
-    assert out.kv_gather.tolist() == [0, chain[0]]
+    assert out.kv_gather.tolist() == [0, child]
     assert out.cu_tokens.tolist() == [0, 2]
     assert out.logprobs is None
     assert text(request) == PROMPT, "verify commits nothing"
@@ -263,9 +263,9 @@ def test_finished_requests_say_so_and_teach_only_when_kept():
 def test_tenants_share_nothing():
     spec = make(sources=["suffix"])
     spec.start([9, 10, 11, 12], tenant="a").finish()
-    assert len(spec.propose([spec.start([9, 10], tenant="b")]).tokens) == 1
-    assert len(spec.propose([spec.start([9, 10])]).tokens) == 1
-    assert len(spec.propose([spec.start([9, 10], tenant="a")]).tokens) > 1
+    for tenant in ("b", None):
+        assert 11 not in spec.propose([spec.start([9, 10], tenant=tenant)]).tokens
+    assert 11 in spec.propose([spec.start([9, 10], tenant="a")]).tokens
 
 
 def test_max_total_bounds_the_batch_and_spends_on_the_likeliest():
@@ -333,3 +333,17 @@ def test_memory_is_reported_and_bounded():
     memory = spec.memory()
     assert memory["total"] == memory["suffix"] + memory["recycle"]
     assert memory["suffix"] < 300_000
+
+
+def test_an_accepted_end_of_sequence_draft_ends_the_walk():
+    vocab = Vocabulary([b"a", b"b", b""], eos=[2], special={2: "<end>"})
+    spec = Speculator(3, sources=[])
+    request = spec.start([1], constraint=GrammarMask.regex("ab", vocab).matcher())
+    tree = TreeBatch.from_arrays([1, 0, 1, 2], [-1, 0, 1, 2], [0, 4], requests=[request])
+    for temperature in (0.0, 1.0):
+        out = spec.verify(tree, logits=np.zeros((4, 3), np.float32), temperature=temperature)
+        assert out.tokens.tolist() == [0, 1, 2]
+        assert out.kv_gather.tolist() == [0, 1, 2], "the end's own node is not kept"
+        assert out.logprobs.tolist() == [0, 0, 0], "each token was the only one allowed"
+    spec.commit(out)
+    assert text(request) == [1, 0, 1, 2]

@@ -28,6 +28,8 @@ const HORIZON: f32 = 2048.0;
 const EDGE: f32 = 1.0 / 512.0;
 /// Step of the mixing weights.
 const RATE: f32 = 0.02;
+/// First weight of a slot beside a stronger one.
+const NUDGE: f32 = 0.1;
 
 /// What one slot says of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,14 +77,15 @@ fn squash(x: f32) -> f32 {
     if x >= 0.0 { 1.0 - tail } else { tail }
 }
 
-/// Weights of a set before it has a record: alone a slot is believed, together they share.
+/// Weights of a set before it has a record: the strongest slot (lowest index) is believed, the
+/// others nudge.
 fn initial(set: usize) -> [f32; MAX_SLOTS + 1] {
-    let n = set.count_ones() as f32;
     let mut w = [0.0; MAX_SLOTS + 1];
-    let share = if n > 1.0 { 1.3 / n } else { 1.0 };
+    let mut first = true;
     for (i, w) in w.iter_mut().take(MAX_SLOTS).enumerate() {
         if set >> i & 1 == 1 {
-            *w = share;
+            *w = if first { 1.0 } else { NUDGE };
+            first = false;
         }
     }
     w

@@ -8,8 +8,8 @@
 //! forgets by dropping its oldest generation.
 //!
 //! At a node the candidates are the children of the matched state and of up to [`ORDERS`] states up
-//! its suffix links. The estimate of a child is `count / (sum of sibling counts + 1)`, halved for a
-//! shorter match; counts of the open suffix itself never enter, because only states with a
+//! its suffix links. The estimate of a child is `count / (sum of sibling counts + escape)`, halved for
+//! a shorter match; counts of the open suffix itself never enter, because only states with a
 //! continuation have children.
 
 use super::automaton::{Automaton, Cursor};
@@ -317,8 +317,8 @@ impl RequestSource for View {
     }
 }
 
-/// Candidates of one store at one cursor: slot `2 kind` from the longest match, `2 kind + 1` from
-/// the longest of the shorter ones that names the token.
+/// Candidates of one store at one cursor: slot `kind` from the longest match, `3 + kind` from the
+/// longest of the shorter ones that names the token.
 fn continuations(a: &Automaton, cursor: Cursor, kind: u8, out: &mut Vec<Candidate>) {
     let start = out.len();
     let mut at = Some(a.settle(cursor));
@@ -327,7 +327,7 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: u8, out: &mut Vec<Candidat
         if c.len == 0 || order == ORDERS {
             break;
         }
-        let slot = 2 * kind + u8::from(order > 0);
+        let slot = if order > 0 { 3 + kind } else { kind };
         let mut best: [(u32, u32, TokenId); CHILDREN] = [(0, 0, 0); CHILDREN];
         let mut total = 0u32;
         let mut newest = 0;
@@ -350,7 +350,7 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: u8, out: &mut Vec<Candidat
                 continue;
             }
             let place = u16::from(rank > 0) * 2 + u16::from(end < newest);
-            let share = count as f32 / (total as f32 + 1.0);
+            let share = count as f32 / (total as f32 + escape(c.len));
             let prior = if order == 0 { share } else { 0.5 * share };
             let feature = feature(c.len, count as f32 / total as f32, total, place);
             out.push(Candidate { token, slot, feature, prior });
@@ -360,9 +360,21 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: u8, out: &mut Vec<Candidat
     }
 }
 
+/// Evidence set aside for continuations never seen: less the longer the match.
+fn escape(len: u32) -> f32 {
+    match len {
+        0..=1 => 1.5,
+        2 => 1.0,
+        3..=4 => 0.6,
+        5..=8 => 0.3,
+        _ => 0.15,
+    }
+}
+
 const FEATURES: usize = 8 * 6 * 3 * 4;
 
-/// Longest and shorter match in three stores, then frequent tokens of the text and of the tenant.
+/// Longest match in three stores, shorter ones, frequent tokens of the text and of the tenant:
+/// strongest first, as the mixture expects.
 const SLOTS: [usize; 8] = {
     let mut slots = [FEATURES; 8];
     slots[6] = frequent::FEATURES;
