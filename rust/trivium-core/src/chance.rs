@@ -40,23 +40,27 @@ pub trait Chance {
 pub struct Keyed {
     seed: u64,
     branch: u32,
-    /// Position and purpose of the last scalar, and how many were drawn there.
-    last: (u32, Option<Purpose>, u32),
+    /// Position of the last scalar.
+    index: u32,
+    /// Scalars drawn there, by purpose: purposes may alternate at a position.
+    counts: [u32; Purpose::COUNT],
 }
 
 impl Keyed {
     /// The noise of one request.
     pub fn new(seed: u64, branch: u32) -> Self {
-        Self { seed, branch, last: (0, None, 0) }
+        Self { seed, branch, index: 0, counts: [0; Purpose::COUNT] }
     }
 
     /// The next scalar of a purpose at a position; several tests at one position count up.
     fn uniform(&mut self, index: u32, purpose: Purpose) -> f64 {
-        let draw = match self.last {
-            (i, Some(p), n) if i == index && p == purpose => n,
-            _ => 0,
-        };
-        self.last = (index, Some(purpose), draw + 1);
+        if index != self.index {
+            self.index = index;
+            self.counts = [0; Purpose::COUNT];
+        }
+        let count = &mut self.counts[purpose as usize];
+        let draw = *count;
+        *count += 1;
         Address::new(self.seed, index, self.branch).uniform(purpose, draw)
     }
 }
@@ -108,6 +112,19 @@ mod tests {
         for draw in 0..6 {
             let u = address.uniform(Purpose::Accept, draw);
             assert!(!a.bernoulli(7, Purpose::Accept, u, 1.0));
+        }
+    }
+
+    /// A second purpose in between must not bring the first one's numbers back.
+    #[test]
+    fn regression_alternating_purposes_read_no_number_twice() {
+        let address = Address::new(9, 4, 0);
+        let mut c = Keyed::new(9, 0);
+        for draw in 0..4 {
+            let u = address.uniform(Purpose::Accept, draw);
+            assert!(c.bernoulli(4, Purpose::Accept, u + 1e-12, 1.0));
+            let v = address.uniform(Purpose::Draft, draw);
+            assert!(!c.bernoulli(4, Purpose::Draft, v, 1.0));
         }
     }
 

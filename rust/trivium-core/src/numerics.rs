@@ -118,23 +118,21 @@ pub fn block_total(block: &[f32]) -> f64 {
 
 #[inline(always)] // into the copies of `simd`
 fn lane_sum(block: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    // Weights first, sums second: each loop is one that vectorises. Zeros behind the end of a short
+    // block add nothing.
+    let mut w = [0f32; BLOCK];
+    let (w, block) =
+        (&mut w[..block.len().next_multiple_of(8).min(BLOCK)], &block[..block.len().min(BLOCK)]);
+    for (w, &x) in w.iter_mut().zip(block) {
+        *w = f(x);
+    }
     let mut lanes = [0f64; 8];
-    let chunks = block.chunks_exact(8);
-    let tail = chunks.remainder();
-    for c in chunks {
-        let mut w = [0f32; 8];
+    for group in w.chunks_exact(8) {
         for i in 0..8 {
-            w[i] = f(c[i]);
-        }
-        for i in 0..8 {
-            lanes[i] += f64::from(w[i]);
+            lanes[i] += f64::from(group[i]);
         }
     }
-    for (l, &x) in lanes.iter_mut().zip(tail) {
-        *l += f64::from(f(x));
-    }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    crate::simd::pairwise(lanes)
 }
 
 /// The `k` largest values' indices, best first, lowest index on ties; `-inf` never enters.

@@ -43,6 +43,11 @@ pub enum Purpose {
     Vote = 9,
 }
 
+impl Purpose {
+    /// How many purposes there are.
+    pub const COUNT: usize = 10;
+}
+
 /// One block of Philox4x32-10: four words from a counter and a key.
 #[inline]
 pub fn philox(mut ctr: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {

@@ -132,20 +132,26 @@ fn block_sums_body(values: &[f32], max: f32, out: &mut Vec<f64>) {
 fn moments_body(values: &[f32], max: f32) -> Moments {
     let mut all = Moments::default();
     for block in values.chunks(BLOCK) {
-        let (mut mass, mut weighted, mut count) = ([0f64; 8], [0f64; 8], [0u32; 8]);
-        for group in block.chunks(8) {
-            for (i, &x) in group.iter().enumerate() {
-                let d = x - max;
-                let w = exp_neg(d);
-                mass[i] += f64::from(w);
-                // Where d is -inf the weight is 0; the clamp keeps 0 * inf away.
-                weighted[i] += f64::from(w) * f64::from(d.max(-128.0));
-                count[i] += u32::from(x > f32::NEG_INFINITY);
+        let (mut w, mut d) = ([0f32; BLOCK], [0f32; BLOCK]);
+        let mut count = 0u32;
+        for ((w, d), &x) in w.iter_mut().zip(&mut d).zip(block) {
+            let distance = x - max;
+            *w = exp_neg(distance);
+            // Where the distance is -inf the weight is 0; the clamp keeps 0 * inf away.
+            *d = if distance > -128.0 { distance } else { -128.0 };
+            count += u32::from(x > f32::NEG_INFINITY);
+        }
+        let (mut mass, mut weighted) = ([0f64; 8], [0f64; 8]);
+        let groups = block.len().div_ceil(8) * 8;
+        for (w, d) in w[..groups].chunks_exact(8).zip(d[..groups].chunks_exact(8)) {
+            for i in 0..8 {
+                mass[i] += f64::from(w[i]);
+                weighted[i] += f64::from(w[i]) * f64::from(d[i]);
             }
         }
         all.mass += pairwise(mass);
         all.weighted += pairwise(weighted);
-        all.count += count.iter().sum::<u32>() as usize;
+        all.count += count as usize;
     }
     all
 }

@@ -8,6 +8,7 @@
 
 use super::kind::Verifier;
 use super::logits::{LogitLaws, RowScratch, Side};
+use super::lossy::LossyRule;
 use super::walk::{Tree, Work, verify_tree};
 use super::{Verified, Walk, gbv, sampled};
 use crate::draft::TopIds;
@@ -198,6 +199,41 @@ impl Speculator {
             .map(|(b, (job, chance))| run(batch, b, job, &rows, *chance, recycles))
             .collect();
         collect(batch, walks)
+    }
+
+    /// Verifies drafts chosen without chance by a rule that is *not* lossless;
+    /// [`Verified::deviation`] says how far the text may be from the target's law.
+    ///
+    /// # Errors
+    /// As [`verify_rows`](Self::verify_rows); `Unsupported` for drawn drafts.
+    pub fn verify_lossy(
+        &self,
+        batch: &TreeBatch,
+        requests: &[&mut Request],
+        rows: Rows<'_>,
+        rule: LossyRule,
+    ) -> Result<Verified> {
+        if let Some(law) = batch.law.filter(|l| l.is_sampled()) {
+            return Err(Error::unsupported(
+                "a lossy rule",
+                format!("for drafts of law {:?}", law.name()),
+                "lossy rules judge drafts chosen without chance (\"point_mass\")",
+            ));
+        }
+        let rows = Rows { q: None, ..rows };
+        let jobs = self.jobs(batch, requests, &rows, VerifierChoice::Auto)?;
+        let mut deviations = Vec::with_capacity(jobs.len());
+        let mut walks = Vec::with_capacity(jobs.len());
+        for (job, r) in jobs.iter().zip(requests) {
+            let mut chance = Keyed::new(r.seed, r.branch);
+            let out = SCRATCH.with_borrow_mut(|s| {
+                let mut laws = LogitLaws::new(rows.logits, None, job.first, job.side, &mut s.rows);
+                rule.verify(&job.tree, &mut laws, &mut chance)
+            })?;
+            deviations.push(out.deviation as f32);
+            walks.push(Ok((out.walk, Vec::new())));
+        }
+        Ok(Verified { deviation: Some(deviations), ..collect(batch, walks)? })
     }
 
     fn jobs<'a>(

@@ -67,6 +67,8 @@ pub struct Verified {
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) drafted: usize,
     pub(crate) accepted: usize,
+    /// Bound on the total variation of each request's text, under a lossy rule.
+    pub(crate) deviation: Option<Vec<f32>>,
 }
 
 impl Verified {
@@ -89,6 +91,12 @@ impl Verified {
     /// were verified.
     pub fn logprobs(&self) -> Option<&[f32]> {
         self.logprobs.as_deref()
+    }
+
+    /// Under a lossy rule, a bound on the total variation between each request's emitted text and
+    /// the target's law. `None` otherwise: there is none.
+    pub fn deviation(&self) -> Option<&[f32]> {
+        self.deviation.as_deref()
     }
 
     /// Local node rows whose cache entries stay: node 0, then the accepted path.
