@@ -92,6 +92,18 @@ def test_wrong_usage_exits_with_2(engine, capsys, argv):
     assert capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_the_whole_kit_on_this_build(capsys):
+    if not hasattr(_core, "check_verifiers"):
+        pytest.skip("this build has no check_verifiers")
+    assert cli.main(["check", "--quick", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["verifiers"]) >= 10
+    assert len(found["planted"]) >= 60
+    assert all(row["caught"] for row in found["planted"])
+    assert found["mutants"]["made"] > found["mutants"]["survived"] == 0
+
+
 def test_kinds_are_read_from_names():
     assert check.kind_of(lambda tree, p, q, rng: 0) == "verifier"
     assert check.kind_of(lambda a, b, c, d: 0) == "verifier"
