@@ -168,8 +168,8 @@ def enumerate_law(fn: Callable[[Any], K], *, max_paths: int = 500_000) -> dict[K
 
     Examples
     --------
-    >>> enumerate_law(lambda rng: rng.bernoulli(1, 4) or rng.categorical([1, 1]))
-    {True: 0.25, 0: 0.375, 1: 0.375}
+    >>> enumerate_law(lambda rng: "a" if rng.bernoulli(1, 4) else "bc"[rng.categorical([1, 1])])
+    {'a': 0.25, 'b': 0.375, 'c': 0.375}
     """
     rng = Enumerator()
     law: dict[K, float] = {}
