@@ -13,12 +13,13 @@ a model, never owns a key/value cache and never opens a socket: the host does.
 
 from __future__ import annotations
 
-from trivium import errors, trees
+from trivium import errors, trees, voting
 from trivium._core import __version__
 from trivium.grammar import GrammarMask, fill_batch
 from trivium.speculator import Speculator
 from trivium.vocabulary import Vocabulary
 from trivium.voter import Voter, vote
+from trivium.voting import mbr
 
 __all__ = [
     "GrammarMask",
@@ -28,6 +29,8 @@ __all__ = [
     "__version__",
     "errors",
     "fill_batch",
+    "mbr",
     "trees",
     "vote",
+    "voting",
 ]

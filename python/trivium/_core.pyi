@@ -178,6 +178,10 @@ class Voter:
         sum_logprob: float | None,
         num_tokens: int | None,
         reward: float | None,
+        confidence: float | None,
+        entropy: float | None,
+        source: int | None,
+        weight: float | None,
     ) -> list[tuple[str, int, Any]]: ...
     def close(self, question: int) -> list[tuple[str, int, Any]]: ...
     def forget(self, question: int) -> None: ...
@@ -186,12 +190,46 @@ class Voter:
     @staticmethod
     def replay(data: bytes) -> dict[str, Any]: ...
     def key_of(self, text: str | None, answer: str | None) -> str | None: ...
+    @staticmethod
+    def mbr(
+        texts: Sequence[str],
+        weights: Sequence[float],
+        utility: str,
+        pruning: tuple[float, int, int, int] | None,
+    ) -> tuple[int, list[float], int]: ...
+    @staticmethod
+    def majority_at(
+        gold: int, others: Sequence[int], none: int, ks: Sequence[int]
+    ) -> list[float]: ...
+    @staticmethod
+    def allocate(chances: Sequence[float], budget: int) -> list[int]: ...
+    @staticmethod
+    def isotonic(scores: Sequence[float], labels: Sequence[float]) -> list[float]: ...
+    @staticmethod
+    def controlled_threshold(
+        labelled: Sequence[tuple[float, bool]],
+        candidates: Sequence[float],
+        target: float,
+        delta: float,
+    ) -> float | None: ...
+    @staticmethod
+    def consensus_game(
+        correct: Sequence[float],
+        incorrect: Sequence[float],
+        verdict: Sequence[float],
+        eta: float,
+        prior: float,
+        rounds: int,
+    ) -> tuple[list[float], list[float]]: ...
     def memory(self) -> int: ...
     def __len__(self) -> int: ...
 
 def vote(answers: Sequence[str | None], config: Mapping[str, Any]) -> dict[str, Any]: ...
 def replay_keys(
-    keys: NDArray[np.int64], rules: Sequence[str], budget: int
+    keys: NDArray[np.int64],
+    rules: Sequence[str],
+    budget: int,
+    statistics: Mapping[str, NDArray[np.float64]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 @final

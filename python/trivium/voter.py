@@ -121,7 +121,15 @@ class Result:
     tally : tuple of TallyRow
         Keys by falling weight, the older first on ties.
     num_tied : int
-        Number of keys that share the winner's count, itself included.
+        Number of keys that share the winner's count or weight, itself included.
+    tied : tuple of str
+        The tied keys, the older first; empty without a tie.
+    abstain_reason : str or None
+        The condition that left a decided vote without a winner: ``"ties"``, ``"min_share"`` ...
+    p_final : float or None
+        Probability that the winner still leads when the whole budget is spent; None under weights.
+    entropy : float
+        Entropy of the keys' shares, in nats.
     num_cast, num_none : int
         Counted traces with and without a ballot.
     stop_reason : str or None
@@ -149,6 +157,10 @@ class Result:
     cost: Cost
     policy: str
     seed: int
+    tied: tuple[str, ...] = ()
+    abstain_reason: str | None = None
+    p_final: float | None = None
+    entropy: float = 0.0
 
     @property
     def confidence(self) -> float:
@@ -222,21 +234,43 @@ class Voter:
             Letters of a choice, default ``"ABCDE"``.
         ``options`` : list of str
             Texts of the options, in the order of the letters; a unique match counts as its letter.
-    weight : {"one"}
-        Weight of a ballot.
+    weight : str
+        Weight of a ballot: ``"one"``; by probability ``"normalised"``, ``"unnormalised"``,
+        ``"ppl"`` (best path), ``"pc"`` and ``"rpc"`` (distinct paths); by confidence
+        ``"cisc:TAU"``, ``"borda:P"``, ``"deepconf:ETA"``; ``"inverse_entropy"``,
+        ``"length:BETA"``, ``"reward"``, ``"reward:TAU"``, ``"log_odds"`` (of the sources, see `log_odds`), ``"user"`` (given to
+        `finish`).
+    log_odds : sequence of float
+        Log-odds by source, for ``weight="log_odds"``; `trivium.voting.learn_reliabilities` makes
+        them from labelled votes.
+    window : int
+        Tokens of a confidence group.
+    prune : str, optional
+        ``"conf_floor:ETA"``: after 16 complete traces, running traces whose group confidence falls
+        below that of the best `ETA` per cent are cancelled by `tokens` (DeepConf online).
+    abstain : mapping, optional
+        ``min_share``, ``min_margin``, ``min_ballots``, ``max_none_rate``: a decided vote that fails
+        one has no winner, and `Result.abstain_reason` names it.
     stop : str or sequence of str
         Stop rules; the vote stops when any fires. ``"majority"`` never stops by itself,
         ``"locked"`` stops when nothing can change the winner, ``"beta:C"`` when the leader is the
-        sampler's mode with posterior probability `C` (Adaptive-Consistency). Every vote is also
-        wrapped by ``locked``, which changes no answer.
+        sampler's mode with posterior probability `C` (Adaptive-Consistency), ``"dirichlet:C"`` the
+        same among all answers, ``"predictive:C"`` when it will probably lead at the end of the
+        budget, ``"best"`` where another sample is not worth its price, ``"esc:W"`` after a
+        unanimous window, ``"ppr:A"`` anytime-valid, ``"double:S"`` and ``"share:S:N"`` by share,
+        ``"posterior:T:C"`` under ``log_odds``, ``"first_finish:K"`` and ``"last_finish:K"`` by
+        order of finishing, ``"rpc"`` at the budget with its weights. Every vote is also wrapped by
+        ``locked``, which changes no answer.
     budget : int
         Largest number of traces a question may launch.
-    ties : {"first"}
-        Equal counts go to the key whose first ballot was launched earliest.
+    ties : {"first", "weight", "random", "greedy", "more", "abstain", "all"}
+        Equal counts go to the key whose first ballot was launched earliest (default), to the one
+        with the larger mean log-probability, to one drawn by seed, to the key of trace 0; or more
+        is asked for while the budget lasts, nobody wins, or `Result.tied` lists them.
     seed : int
-        Seed of random decisions; none of the rules above makes any.
-    order : {"launch"}
-        In which order ballots count.
+        Seed of random decisions: ties under ``"random"``.
+    order : {"launch", "arrival"}
+        In which order ballots count. By arrival short answers come first and bias every rule.
     latency : float in [0, 1] or "max"
         Launch control: 0 launches the fewest traces that could decide, 1 expects some misses,
         ``"max"`` launches the whole budget at once and cancels.
@@ -283,6 +317,10 @@ class Voter:
         *,
         key_options: Mapping[str, Any] | None = None,
         weight: str = "one",
+        log_odds: Sequence[float] = (),
+        window: int = 2048,
+        prune: str | None = None,
+        abstain: Mapping[str, float] | None = None,
         stop: str | Sequence[str] = ("beta:0.95",),
         budget: int = 40,
         ties: str = "first",
@@ -299,6 +337,10 @@ class Voter:
         config["order"] = _string("order", order)
         config["latency"] = None if isinstance(latency, str) else float(latency)
         config["bare"] = bool(bare)
+        config["log_odds"] = [float(w) for w in log_odds]
+        config["window"] = min(_range("window", window, 63), 2**32 - 1)
+        config["prune"] = None if prune is None else _string("prune", prune)
+        config["abstain"] = _abstain(abstain)
         self._core = _core.Voter(config)
         self._questions = {}
 
@@ -352,16 +394,16 @@ class Voter:
         qs, ts : int array, shape (rows,)
             Handle of the question and trace number of each token.
         ids : int array, shape (rows,), optional
-            Token ids; no rule reads them yet.
+            Token ids; no rule reads them.
         lps : float array, shape (rows,), optional
             Log-probabilities of the tokens.
         conf : float array, shape (rows,), optional
-            Token confidences.
+            Token confidences: minus the mean of the largest log-probabilities (DeepConf).
 
         Returns
         -------
         list of Action
-            Traces to cancel; none of the rules so far cancels by tokens.
+            Traces cancelled by `prune`, and what follows from that.
 
         Raises
         ------
@@ -393,6 +435,10 @@ class Voter:
         sum_logprob: float | None = None,
         num_tokens: int | None = None,
         reward: float | None = None,
+        confidence: float | None = None,
+        entropy: float | None = None,
+        source: int | None = None,
+        weight: float | None = None,
     ) -> list[Action]:
         """Report that a trace has ended.
 
@@ -412,7 +458,15 @@ class Voter:
         sum_logprob, num_tokens : optional
             Override what `tokens` gathered.
         reward : float, optional
-            A reward; no rule reads it yet.
+            A reward, for the weights of that name.
+        confidence : float, optional
+            Overrides what `tokens` gathered: the lowest group under ``deepconf``, else the mean.
+        entropy : float, optional
+            Mean entropy of its token distributions.
+        source : int, optional
+            Which model, prompt or tool it came from: an index into `log_odds`.
+        weight : float, optional
+            Its weight, under ``weight="user"``.
 
         Returns
         -------
@@ -440,6 +494,10 @@ class Voter:
                 None if sum_logprob is None else float(sum_logprob),
                 tokens,
                 None if reward is None else float(reward),
+                None if confidence is None else float(confidence),
+                None if entropy is None else float(entropy),
+                None if source is None else _range("source", source, 32),
+                None if weight is None else float(weight),
             )
         )
 
@@ -600,6 +658,7 @@ def vote(
         raise InputError("answers: needs a sequence of answers, not one text")
     config = _config(key, key_options, weight, ties, seed)
     config |= {"stop": ["majority"], "budget": 1, "order": "launch", "latency": None, "bare": True}
+    config |= {"log_odds": [], "window": 2048, "prune": None, "abstain": _abstain(None)}
     said = [None if a is None else _utf8(f"answers[{i}]", a) for i, a in enumerate(answers)]
     return _result(_core.vote(said, config))
 
@@ -607,6 +666,7 @@ def vote(
 def _result(raw: dict[str, Any]) -> Result:
     raw["tally"] = tuple(TallyRow(*row) for row in raw["tally"])
     raw["cost"] = Cost(*raw["cost"])
+    raw["tied"] = tuple(raw["tied"])
     return Result(**raw)
 
 
@@ -640,6 +700,19 @@ def _config(
         "ties": _string("ties", ties),
         "seed": _range("seed", seed, 64),
     }
+
+
+def _abstain(given: Mapping[str, float] | None) -> tuple[float, float, int, float]:
+    default = {"min_share": 0.0, "min_margin": 0.0, "min_ballots": 0, "max_none_rate": 1.0}
+    unknown = [name for name in given or {} if name not in default]
+    if unknown:
+        raise InputError(f"abstain: {unknown[0]!r} is unknown; choose one of: {', '.join(default)}")
+    rule = default | dict(given or {})
+    least = min(_range("min_ballots", rule["min_ballots"], 63), 2**32 - 1)
+    share, margin, rate = (
+        float(rule[name]) for name in ("min_share", "min_margin", "max_none_rate")
+    )
+    return share, margin, least, rate
 
 
 def _delimiter(mark: Any) -> tuple[str, str | None]:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trivium import _core
-from trivium.errors import InputError, TriviumError
+from trivium.cli.extras import install_line
+from trivium.errors import InputError, MissingExtraError, TriviumError
 
 if TYPE_CHECKING:
     import argparse
@@ -94,7 +95,12 @@ def _problem(header: dict[str, Any], questions: list[dict[str, Any]]) -> str | N
 
 
 def replay_set(
-    votes: VoteSet, policies: Sequence[str], *, perms: int = 10, seed: int = 0
+    votes: VoteSet,
+    policies: Sequence[str],
+    *,
+    perms: int = 10,
+    seed: int = 0,
+    train: VoteSet | None = None,
 ) -> dict[str, dict[str, float]]:
     """Replay policies on one set.
 
@@ -103,11 +109,14 @@ def replay_set(
     votes : VoteSet
         The set.
     policies : sequence of str
-        Stop rules: ``majority``, ``locked``, ``beta:C``.
+        Stop rules and weights by name, ``NAME@N`` for the first `N` votes alone; also
+        ``esc_majority:W``, ``best_of`` and ``hindsight``.
     perms : int
         Number of shuffles.
     seed : int
         First part of the shuffles' seed.
+    train : VoteSet, optional
+        Labelled votes of the same voters, for ``log_odds`` and ``posterior:T:C``.
 
     Returns
     -------
@@ -116,20 +125,29 @@ def replay_set(
 
     Raises
     ------
-    UnsupportedError
-        A rule that is specified but does not exist yet.
     InputError
-        Any other name, or a number of shuffles below 1.
+        An unknown name, a policy that reads what the set lacks, or a number of shuffles below 1.
     """
     if perms < 1:
         raise InputError(f"perms: {perms} shuffles are none; at least 1 is needed")
     cap = min(CAP, max(len(q["votes"]) for q in votes.questions))
+    odds = None if train is None else source_log_odds(votes, train)
     rules = ["majority", *policies]
     right = np.zeros(len(rules))
     used = np.zeros(len(rules))
     same = np.zeros(len(rules))
     for question in votes.questions:
-        winners, samples = _core.replay_keys(_shuffled(question, perms, seed), rules, cap)
+        orders = _orders(question, perms, seed)
+        votes_of = question["votes"]
+        keys = np.array([-1 if v["k"] is None else v["k"] for v in votes_of], dtype=np.int64)
+        fields = {
+            name: np.array([v[name] for v in votes_of], dtype=np.float64)[orders]
+            for name in ("n", "lp", "nt", "r", "v")
+            if all(name in v for v in votes_of)
+        }
+        if odds is not None and "v" in fields:
+            fields["odds"] = odds[fields["v"].astype(np.int64)]
+        winners, samples = _core.replay_keys(keys[orders], rules, cap, fields)
         # The last entry is the score of an empty ballot box, whose winner is -1.
         ok = np.array([*question["ok"], 0])
         right += ok[winners].sum(axis=1)
@@ -147,11 +165,49 @@ def replay_set(
     }
 
 
-def _shuffled(question: dict[str, Any], perms: int, seed: int) -> npt.NDArray[np.int64]:
-    keys = np.array([-1 if v["k"] is None else v["k"] for v in question["votes"]], dtype=np.int64)
+def _orders(question: dict[str, Any], perms: int, seed: int) -> npt.NDArray[np.int64]:
+    """Permutations of a question's votes: the reference's random streams."""
     name = zlib.crc32(question["q"].encode())
-    orders = [np.random.default_rng([seed, t, name]).permutation(len(keys)) for t in range(perms)]
-    return np.ascontiguousarray(keys[np.array(orders)])
+    num = len(question["votes"])
+    orders = [np.random.default_rng([seed, t, name]).permutation(num) for t in range(perms)]
+    return np.array(orders)
+
+
+def source_log_odds(votes: VoteSet, train: VoteSet) -> npt.NDArray[np.float64]:
+    """Log-odds of a set's voters, learned from the labels of another with the same voter names.
+
+    A voter counts ``log((right + 1) / (wrong + 1)) + log(mean number of wrong answers)``, at least
+    0; one that the other set does not know counts as ``(0, 0)``.
+    """
+    index = {name: i for i, name in enumerate(train.header["voters"])}
+    counts = np.ones((len(index) + 1, 2))
+    wrong = 0.0
+    for question in train.questions:
+        wrong += max(1, len(question["keys"]) - 1) / len(train.questions)
+        for vote in question["votes"]:
+            right = vote["k"] is not None and bool(question["ok"][vote["k"]])
+            counts[vote["v"], 0 if right else 1] += 1
+    odds = np.log(counts[:, 0] / counts[:, 1]) + np.log(max(wrong, 1.0))
+    places = [index.get(name, len(index)) for name in votes.header["voters"]]
+    return np.asarray(np.maximum(odds[places], 0.0), dtype=np.float64)
+
+
+NEEDS = {
+    **dict.fromkeys(("rpc", "pc", "ppl", "normalised", "unnormalised", "cisc"), "lp"),
+    **dict.fromkeys(("reward", "best_of"), "r"),
+    **dict.fromkeys(("log_odds", "posterior"), "odds"),
+}
+"""What a policy reads beyond answers and lengths: sets without it are left out of its row."""
+
+
+def can_replay(votes: VoteSet, policy: str, *, trained: bool) -> bool:
+    """Whether a set has what a policy reads."""
+    needs = NEEDS.get(policy.replace("@", ":").split(":", maxsplit=1)[0])
+    if needs is None:
+        return True
+    if needs == "odds":
+        return trained and votes.header.get("kind") == "ensemble"
+    return all(needs in vote for question in votes.questions for vote in question["votes"])
 
 
 def replay(
@@ -162,6 +218,7 @@ def replay(
     seed: int = 0,
     names: Sequence[str] = (),
     progress: bool = False,
+    train: str | Path | None = None,
 ) -> dict[str, Any]:
     """Replay policies on every set of a folder.
 
@@ -175,6 +232,8 @@ def replay(
         Only sets whose file name contains one of these; all by default.
     progress : bool
         Whether to report each set on the error stream.
+    train : path, optional
+        A folder with files of the same names, whose labels teach the reliability of voters.
 
     Returns
     -------
@@ -196,15 +255,62 @@ def replay(
         if progress:
             line = f"\r[{i + 1}/{len(files)}] {votes.name:24s}"
             print(line, end="", file=sys.stderr, flush=True)
-        for policy, scores in replay_set(votes, policies, perms=perms, seed=seed).items():
+        other = None if train is None else Path(train) / file.name
+        teacher = load(other) if other is not None and other.is_file() else None
+        if votes.header.get("kind") != "ensemble":
+            teacher = None
+        able = [p for p in policies if can_replay(votes, p, trained=teacher is not None)]
+        scored = replay_set(votes, able, perms=perms, seed=seed, train=teacher)
+        for policy, scores in scored.items():
             out[policy]["sets"][votes.name] = scores
     if progress:
         print(file=sys.stderr)
-    for entry in out.values():
+    for policy, entry in out.items():
+        if not entry["sets"]:
+            raise InputError(f"policy: no set has what {policy} reads")
         real = [s for name, s in entry["sets"].items() if not name.startswith(GENERATED)]
         rows = real or list(entry["sets"].values())
         entry["mean"] = {key: float(np.mean([s[key] for s in rows])) for key in rows[0]}
     return out
+
+
+def plot(scores: dict[str, Any], path: str | Path) -> None:
+    """Draw accuracy against samples, one panel a set and one for the means.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    InputError
+        The file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise MissingExtraError(f"plots need matplotlib: {install_line('report')}") from e
+    names = list(dict.fromkeys(name for entry in scores.values() for name in entry["sets"]))
+    panels = ["mean", *names] if len(names) > 1 else names
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    colours = [f"C{i % 10}" for i in range(len(scores))]
+    for axis, name in zip(axes, panels, strict=False):
+        for colour, (policy, entry) in zip(colours, scores.items(), strict=True):
+            row = entry["mean"] if name == "mean" else entry["sets"].get(name)
+            if row is not None:
+                axis.plot(row["samples"], row["accuracy"], "o", color=colour, label=policy)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("samples")
+        axis.set_ylabel("accuracy, %")
+        axis.grid(alpha=0.3)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    axes[0].legend(fontsize=7)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as e:
+        raise InputError(f"plot: {e}") from e
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -218,11 +324,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="append",
         nargs="+",
         metavar="NAME",
-        help="stop rule: majority, locked, beta:C (default: majority locked beta:0.95)",
+        help="stop rule or weight, NAME@N for N votes: majority, locked, beta:C, dirichlet:C, "
+        "esc:W, predictive:C, ppr:A, double:S, first_finish:K, rpc, best, ... "
+        "(default: majority locked beta:0.95 best)",
     )
     parser.add_argument("--perms", type=int, default=10, help="shuffles of each question")
     parser.add_argument("--seed", type=int, default=0, help="seed of the shuffles")
     parser.add_argument("--name", nargs="*", default=[], help="only files whose name has this")
+    parser.add_argument(
+        "--train", metavar="DIR2", help="labelled folder that teaches the reliability of voters"
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="PATH",
+        help="write accuracy against samples as an image (needs matplotlib)",
+    )
     parser.add_argument("--json", metavar="PATH", help="write the scores, per set, as JSON")
     parser.set_defaults(run=run)
 
@@ -230,7 +346,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run ``vote run``; the exit code is 0, or 2 for a wrong argument."""
     policies = list(dict.fromkeys(name for group in args.policy or [] for name in group))
-    policies = policies or ["majority", "locked", "beta:0.95"]
+    policies = policies or ["majority", "locked", "beta:0.95", "best"]
     try:
         if args.seed < 0:
             raise InputError(f"seed: {args.seed} is negative")
@@ -241,7 +357,10 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             names=args.name,
             progress=sys.stderr.isatty(),
+            train=args.train,
         )
+        if args.plot:
+            plot(scores, args.plot)
         if args.json:
             try:
                 Path(args.json).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

@@ -7,10 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::sync::Mutex;
 use trivium_core::{Error, Result};
-use trivium_vote::stops::{Rule, Stops};
 use trivium_vote::{
-    Action, End, Fallback, KeyOptions, Latency, OpenOptions, Outcome, Percent, Reason, Said,
-    TokenBatch, VoterConfig,
+    Abstain, Action, End, Fallback, KeyOptions, Latency, OpenOptions, Outcome, Percent, Reason,
+    Recorded, Replay, Said, TokenBatch, VoterConfig,
 };
 
 /// Configuration as it crosses the border; names and ranges are checked by the crate.
@@ -24,6 +23,10 @@ pub(crate) struct Config {
     letters: String,
     options: Vec<String>,
     weight: String,
+    log_odds: Vec<f64>,
+    window: u32,
+    prune: Option<String>,
+    abstain: (f64, f64, u32, f64),
     stop: Vec<String>,
     budget: u32,
     ties: String,
@@ -63,6 +66,15 @@ impl Config {
                 options: self.options,
             },
             weight: self.weight,
+            log_odds: self.log_odds,
+            window: self.window,
+            prune: self.prune,
+            abstain: Abstain {
+                min_share: self.abstain.0,
+                min_margin: self.abstain.1,
+                min_ballots: self.abstain.2,
+                min_cast_rate: 1.0 - self.abstain.3,
+            },
             stop: self.stop,
             budget: self.budget,
             ties: self.ties,
@@ -95,6 +107,10 @@ fn outcome<'py>(py: Python<'py>, outcome: &Outcome) -> PyRes<Bound<'py, PyDict>>
     dict.set_item("margin", outcome.margin)?;
     dict.set_item("tally", tally)?;
     dict.set_item("num_tied", outcome.num_tied)?;
+    dict.set_item("tied", outcome.tied.clone())?;
+    dict.set_item("abstain_reason", outcome.abstained)?;
+    dict.set_item("p_final", outcome.p_final)?;
+    dict.set_item("entropy", outcome.entropy)?;
     dict.set_item("num_cast", outcome.num_cast)?;
     dict.set_item("num_none", outcome.num_none)?;
     dict.set_item("stop_reason", outcome.stop.map(|stop| stop.to_string()))?;
@@ -202,9 +218,24 @@ impl PyVoter {
         sum_logprob: Option<f64>,
         num_tokens: Option<u64>,
         reward: Option<f64>,
+        confidence: Option<f64>,
+        entropy: Option<f64>,
+        source: Option<u32>,
+        weight: Option<f64>,
     ) -> PyRes<Vec<Bound<'py, PyAny>>> {
         let reason = Reason::parse(reason).or_raise(py)?;
-        let end = End { said: said(text, answer), reason, sum_logprob, num_tokens, reward };
+        let said = said(text, answer);
+        let end = End {
+            said,
+            reason,
+            sum_logprob,
+            num_tokens,
+            reward,
+            confidence,
+            entropy,
+            source,
+            weight,
+        };
         actions(py, &self.with(py, |voter| voter.finish(question, trace, end))?)
     }
 
@@ -240,6 +271,80 @@ impl PyVoter {
         })
     }
 
+    /// The best of free-form candidates by minimum Bayes risk: its index, mean scores (or, pruned, the
+    /// best one's score alone), and the number of utilities evaluated.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // owned, so that the interpreter can be released
+    fn mbr(
+        py: Python<'_>,
+        texts: Vec<String>,
+        weights: Vec<f64>,
+        utility: &str,
+        pruning: Option<(f64, u32, usize, u64)>,
+    ) -> PyRes<(usize, Vec<f64>, usize)> {
+        use trivium_vote::mbr::{Prepared, Utility, mbr as exact, prune};
+        guard(py, || {
+            let list: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let utility = Utility::parse(utility)?;
+            match pruning {
+                None => {
+                    let (best, scores) = exact(&list, &weights, utility)?;
+                    Ok((best, scores, list.len() * list.len()))
+                }
+                Some((alpha, resamples, references, seed)) => {
+                    let how = prune::Pruning { alpha, resamples, references, seed };
+                    let found = prune::prune(&Prepared::new(&list, &weights, utility)?, how);
+                    Ok((found.best, vec![found.score], found.calls))
+                }
+            }
+        })
+    }
+
+    /// Expected accuracy of votes over `k` random samples of a question, by `k`.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn majority_at(gold: u32, others: Vec<u32>, none: u32, ks: Vec<u32>) -> Vec<f64> {
+        ks.iter().map(|&k| trivium_vote::calibrate::majority_at(gold, &others, none, k)).collect()
+    }
+
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn allocate(chances: Vec<f64>, budget: u32) -> Vec<u32> {
+        trivium_vote::calibrate::allocate(&chances, budget)
+    }
+
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn isotonic(scores: Vec<f64>, labels: Vec<f64>) -> Vec<f64> {
+        trivium_vote::calibrate::isotonic(&scores, &labels)
+    }
+
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn controlled_threshold(
+        labelled: Vec<(f64, bool)>,
+        candidates: Vec<f64>,
+        target: f64,
+        delta: f64,
+    ) -> Option<f64> {
+        trivium_vote::calibrate::controlled_threshold(&labelled, &candidates, target, delta)
+    }
+
+    /// `G(y | correct)` and `D(correct | y)` at the equilibrium.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn consensus_game(
+        correct: Vec<f64>,
+        incorrect: Vec<f64>,
+        verdict: Vec<f64>,
+        eta: f64,
+        prior: f64,
+        rounds: u32,
+    ) -> (Vec<f64>, Vec<f64>) {
+        let end = trivium_vote::game::play(&correct, &incorrect, &verdict, eta, prior, rounds);
+        (end.generator, end.discriminator)
+    }
+
     fn memory(&self, py: Python<'_>) -> PyRes<usize> {
         self.with(py, |voter| Ok(voter.memory()))
     }
@@ -267,8 +372,8 @@ pub(crate) fn vote_list(
 
 type Table<'py> = Bound<'py, PyArray2<i64>>;
 
-/// Winners (-1: none) and samples used, `[rules, rows]`, of bare stop rules on recorded keys
-/// `[rows, traces]` in launch order (-1: abstention).
+/// Winners (-1: none) and samples used, `[policies, rows]`, of policies on recorded votes: keys
+/// `[rows, traces]` in launch order (-1: abstention), and statistics of the same shape by name.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
 pub(crate) fn replay_keys<'py>(
@@ -276,19 +381,41 @@ pub(crate) fn replay_keys<'py>(
     keys: PyReadonlyArray2<'py, i64>,
     rules: Vec<String>,
     budget: u32,
+    statistics: std::collections::BTreeMap<String, PyReadonlyArray2<'py, f64>>,
 ) -> PyRes<(Table<'py>, Table<'py>)> {
     let [rows, width] = [keys.as_array().nrows(), keys.as_array().ncols()];
     let flat = keys.as_slice().map_err(|_| input(py, "keys", "must be contiguous"))?;
+    let mut named: Vec<(&str, &[f64])> = Vec::new();
+    for (name, array) in &statistics {
+        let whole = array.as_slice().map_err(|_| input(py, name, "must be contiguous"))?;
+        if whole.len() != rows * width {
+            return Err(input(py, name, "needs the shape of keys"));
+        }
+        named.push((name, whole));
+    }
     let shape = [rules.len(), rows];
     let (winners, used) = guard(py, || {
-        let rules = rules.iter().map(|rule| Rule::parse(rule)).collect::<Result<Vec<_>>>()?;
+        let policies =
+            rules.iter().map(|rule| Replay::new(rule, budget)).collect::<Result<Vec<_>>>()?;
         let mut results = (Vec::new(), Vec::new());
         let keys: Vec<_> = flat.iter().map(|&key| u32::try_from(key).ok()).collect();
-        for rule in rules {
-            let stops = Stops::new(&[rule], budget, true);
+        for policy in policies {
             for row in 0..rows {
-                let row = &keys[row * width..(row + 1) * width];
-                let (winner, used) = trivium_vote::replay_keys(row, &stops, budget);
+                let span = row * width..(row + 1) * width;
+                let of = |name: &str| {
+                    let found = named.iter().find(|(known, _)| *known == name);
+                    found.map_or(&[][..], |(_, values)| &values[span.clone()])
+                };
+                let record = Recorded {
+                    keys: &keys[span.clone()],
+                    lengths: of("n"),
+                    logprobs: of("lp"),
+                    tokens: of("nt"),
+                    rewards: of("r"),
+                    odds: of("odds"),
+                    paths: of("v"),
+                };
+                let (winner, used) = policy.run(record)?;
                 results.0.push(winner.map_or(-1, i64::from));
                 results.1.push(i64::from(used));
             }

@@ -44,15 +44,18 @@ pub fn replay_keys(keys: &[Option<u32>], stops: &Stops, budget: u32) -> (Option<
     let mut used = 0;
     for &key in keys {
         used += 1;
-        if let Some(name) = key {
-            let id = *ids.entry(name).or_insert_with(|| {
-                names.push(name);
-                names.len() as KeyId - 1
-            });
-            tally.cast(id);
+        match key {
+            Some(name) => {
+                let id = *ids.entry(name).or_insert_with(|| {
+                    names.push(name);
+                    names.len() as KeyId - 1
+                });
+                tally.cast(id);
+            }
+            None => tally.abstain(),
         }
-        if stops.check(&tally, keys.len() as u32 - used).is_some() {
-            break;
+        if let Some(fired) = stops.check(&tally, keys.len() as u32 - used) {
+            return (stops.elects(fired, &tally).map(|id| names[id as usize]), used);
         }
     }
     (tally.leader().map(|id| names[id as usize]), used)

@@ -12,7 +12,12 @@
 //! |---|---|
 //! | [`keys`] | when two spellings are one answer: `text`, `number`, `choice` |
 //! | [`tally`] | counts by key, leader and runner-up in constant time a ballot |
-//! | [`stops`] | when to stop: `majority`, `locked`, `beta:C` |
+//! | [`stops`] | when to stop, one file a rule |
+//! | [`mbr`] | free-form candidates: the one that agrees best |
+//! | [`calibrate`] | exact maj@k, risk control, isotonic calibration, budgets |
+//! | [`cover`], [`game`], [`temporal`] | token set cover, consensus game, votes along denoising |
+//! | [`weights`] | how much a ballot counts |
+//! | [`replay`] | policies on recorded votes, under their published names |
 //! | [`spec`] | [`VoterConfig`]: plain data, validated into a shared [`Policy`](spec::Policy) |
 //! | [`question`] | one question: traces, launch control, result |
 //! | [`pool`] | [`Voter`]: many questions behind one event interface |
@@ -23,18 +28,27 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod calibrate;
+pub mod cover;
+pub mod game;
 pub mod keys;
 pub mod log;
+pub mod mbr;
 mod nat;
+mod numeric;
 pub mod pool;
 pub mod question;
+pub mod replay;
 pub mod spec;
 pub mod stops;
 pub mod tally;
+pub mod temporal;
+pub mod weights;
 
 pub use batch::{replay_keys, vote};
 pub use keys::{Fallback, Key, KeyOptions, Percent, Said};
 pub use pool::{Action, Handle, OpenOptions, TokenBatch, Voter};
 pub use question::{Cost, End, Outcome, Reason, StopCause, TallyRow};
-pub use spec::{Latency, VoterConfig};
+pub use replay::{Recorded, Replay};
+pub use spec::{Abstain, Latency, Ties, VoterConfig};
 pub use tally::Tally;

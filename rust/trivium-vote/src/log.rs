@@ -17,10 +17,10 @@
 use crate::keys::{Fallback, KeyOptions, Percent, Said};
 use crate::pool::{Action, OpenOptions, Voter};
 use crate::question::{Ballot, End, Event, Outcome, Question, Reason};
-use crate::spec::{Latency, VoterConfig};
+use crate::spec::{Abstain, Latency, VoterConfig};
 use trivium_core::{Error, Result};
 
-const MAGIC: &[u8; 6] = b"TVOTE\x01";
+const MAGIC: &[u8; 6] = b"TVOTE\x02";
 
 /// The log of a question.
 pub(crate) fn write(question: &Question) -> Vec<u8> {
@@ -46,10 +46,19 @@ pub(crate) fn write(question: &Question) -> Vec<u8> {
                 out.int(trace.stats.num_tokens);
                 out.float(trace.stats.sum_logprob);
                 out.float(trace.stats.sum_conf);
-                out.option(trace.stats.reward, Writer::float);
+                for value in [
+                    trace.stats.reward,
+                    trace.stats.confidence,
+                    trace.stats.entropy,
+                    trace.stats.weight,
+                ] {
+                    out.option(value, Writer::float);
+                }
+                out.option(trace.stats.source, |out, source| out.int(u64::from(source)));
                 out.option(trace.ballot.as_ref(), |out, ballot| {
                     out.text(&ballot.key);
                     out.text(&ballot.raw);
+                    out.int(ballot.path);
                 });
             }
             Event::Close => out.int(2),
@@ -104,10 +113,25 @@ fn finish(log: &mut Reader<'_>, voter: &mut Voter, question: i64) -> Result<Vec<
     let sum_logprob = log.float()?;
     let conf = log.float()?;
     let reward = log.option(Reader::float)?;
-    let ballot = log.option(|log| Ok(Ballot { key: log.text()?, raw: log.text()? }))?;
+    let confidence = log.option(Reader::float)?;
+    let entropy = log.option(Reader::float)?;
+    let weight = log.option(Reader::float)?;
+    let source = log.option(Reader::small)?;
+    let ballot =
+        log.option(|log| Ok(Ballot { key: log.text()?, raw: log.text()?, path: log.int()? }))?;
     let trace = voter.running(question, trace)?;
     voter.set_sums(question, trace, sum_logprob, conf);
-    let end = End { said: Said::Nothing, reason, sum_logprob: None, num_tokens, reward };
+    let end = End {
+        said: Said::Nothing,
+        reason,
+        sum_logprob: None,
+        num_tokens,
+        reward,
+        confidence,
+        entropy,
+        source,
+        weight,
+    };
     voter.finish_with(question, trace, end, ballot)
 }
 
@@ -166,6 +190,13 @@ impl Writer {
         };
         self.option(latency, Self::float);
         self.int(u64::from(config.bare));
+        self.int(config.log_odds.len() as u64);
+        config.log_odds.iter().for_each(|&w| self.float(w));
+        self.int(u64::from(config.window));
+        self.option(config.prune.as_deref(), Self::text);
+        let Abstain { min_share, min_margin, min_ballots, min_cast_rate } = config.abstain;
+        [min_share, min_margin, min_cast_rate].into_iter().for_each(|x| self.float(x));
+        self.int(u64::from(min_ballots));
     }
 }
 
@@ -253,6 +284,26 @@ impl<'a> Reader<'a> {
         let latency = self.option(Self::float)?.map_or(Latency::Max, Latency::Factor);
         let bare = self.choice(&[false, true])?;
         let key_options = KeyOptions { delimiters, fallback, percent, letters, options };
-        Ok(VoterConfig { key, key_options, weight, stop, budget, ties, seed, order, latency, bare })
+        let log_odds = self.list(Self::float)?;
+        let window = self.small()?;
+        let prune = self.option(Self::text)?;
+        let (min_share, min_margin) = (self.float()?, self.float()?);
+        let (min_cast_rate, min_ballots) = (self.float()?, self.small()?);
+        Ok(VoterConfig {
+            key,
+            key_options,
+            weight,
+            log_odds,
+            window,
+            prune,
+            abstain: Abstain { min_share, min_margin, min_ballots, min_cast_rate },
+            stop,
+            budget,
+            ties,
+            seed,
+            order,
+            latency,
+            bare,
+        })
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! Every call checks all of its arguments before it changes anything.
 
-use crate::question::{Ballot, Change, End, Outcome, Question, Reason};
+use crate::keys::Said;
+use crate::question::{Ballot, Change, End, Outcome, Question, Reason, fnv};
 use crate::spec::{MAX_ID, Policy, VoterConfig, check_budget};
 use crate::stops::Stops;
 use rustc_hash::FxHashMap;
@@ -215,14 +216,23 @@ impl Voter {
         for (question, trace) in (0..rows).map(row) {
             self.get(question)?.running(trace)?;
         }
+        let mut actions = Vec::new();
         for i in 0..rows {
-            let (question, trace) = row(i);
+            let (handle, trace) = row(i);
             let at = |values: &[f64]| values.get(i).copied().unwrap_or(0.0);
-            if let Some(question) = self.questions.get_mut(&(question as Handle)) {
-                question.add_token(trace as u32, at(batch.logprobs), at(batch.confs));
+            let handle = handle as Handle;
+            if let Some(question) = self.questions.get_mut(&handle)
+                // A trace pruned in this very call gets no more of its tokens.
+                && question.running(trace).is_ok()
+                && question.add_token(trace as u32, at(batch.logprobs), at(batch.confs))
+            {
+                let change = question.prune(trace as u32);
+                actions.push(Action::Cancel { question: handle, traces: vec![trace as u32] });
+                actions.extend(decided(handle, question, change));
+                actions.extend(launch(handle, question));
             }
         }
-        Ok(Vec::new())
+        Ok(actions)
     }
 
     /// Ends a trace; an answer that the key cannot read is an abstention, not an error.
@@ -238,7 +248,12 @@ impl Voter {
         } else {
             self.policy.key.read(end.said, end.reason == Reason::Length)
         };
-        let ballot = keyed.map(|keyed| Ballot { key: keyed.key, raw: keyed.raw });
+        let whole = match end.said {
+            Said::Text(text) | Said::Answer(text) => text,
+            Said::Nothing => "",
+        };
+        let path = fnv(0xcbf2_9ce4_8422_2325, whole.as_bytes());
+        let ballot = keyed.map(|keyed| Ballot { key: keyed.key, raw: keyed.raw, path });
         self.finish_with(question, trace, end, ballot)
     }
 
@@ -251,7 +266,13 @@ impl Voter {
         ballot: Option<Ballot>,
     ) -> Result<Vec<Action>> {
         let mut stats = self.get(question)?.traces[trace as usize].stats;
-        for (what, value) in [("sum_logprob", end.sum_logprob), ("reward", end.reward)] {
+        for (what, value) in [
+            ("sum_logprob", end.sum_logprob),
+            ("reward", end.reward),
+            ("confidence", end.confidence),
+            ("entropy", end.entropy),
+            ("weight", end.weight),
+        ] {
             if let Some(value) = value.filter(|value| !value.is_finite()) {
                 let id = &self.get(question)?.id;
                 let why = format!("{value} is not finite, trace {trace} of question {id:?}");
@@ -261,6 +282,13 @@ impl Voter {
         stats.sum_logprob = end.sum_logprob.unwrap_or(stats.sum_logprob);
         stats.num_tokens = end.num_tokens.unwrap_or(stats.num_tokens);
         stats.reward = end.reward;
+        stats.confidence = end.confidence;
+        stats.entropy = end.entropy;
+        stats.source = end.source;
+        stats.weight = end.weight;
+        if ballot.is_some() {
+            self.get(question)?.check_stats(&stats)?;
+        }
         let handle = question as Handle;
         let Some(question) = self.questions.get_mut(&handle) else { return Ok(Vec::new()) };
         let change = question.end(trace, end.reason, ballot, stats);

@@ -6,6 +6,7 @@
 
 use crate::keys::{Key, KeyOptions};
 use crate::stops::{Rule, Stops};
+use crate::weights::Weight;
 use trivium_core::{Error, Result};
 
 /// Largest budget of one question, in traces.
@@ -33,17 +34,25 @@ pub struct VoterConfig {
     pub key: String,
     /// Settings of the key.
     pub key_options: KeyOptions,
-    /// Name of the weight of a ballot: `one`.
+    /// Name of the weight of a ballot, see [`crate::weights`].
     pub weight: String,
-    /// Stop rules, joined by *or*: `majority`, `locked`, `beta:C`.
+    /// Log-odds by source, for the weight `log_odds`.
+    pub log_odds: Vec<f64>,
+    /// Tokens of a confidence group.
+    pub window: u32,
+    /// Pruning of running traces: none, or `conf_floor:ETA` (`DeepConf` online).
+    pub prune: Option<String>,
+    /// Conditions under which a decided vote abstains.
+    pub abstain: Abstain,
+    /// Stop rules, joined by *or*, see [`crate::stops`].
     pub stop: Vec<String>,
     /// Largest number of traces a question may launch.
     pub budget: u32,
-    /// Name of the tie rule: `first`.
+    /// Name of the tie rule, see [`Ties`].
     pub ties: String,
-    /// Seed of random decisions; none of the rules so far makes any.
+    /// Seed of random decisions: ties under `random`.
     pub seed: u64,
-    /// In which order ballots count: `launch`.
+    /// In which order ballots count: `launch`, or `arrival`.
     pub order: String,
     /// Launch control.
     pub latency: Latency,
@@ -57,6 +66,10 @@ impl Default for VoterConfig {
             key: "number".to_owned(),
             key_options: KeyOptions::default(),
             weight: "one".to_owned(),
+            log_odds: Vec::new(),
+            window: 2048,
+            prune: None,
+            abstain: Abstain::default(),
             stop: vec!["beta:0.95".to_owned()],
             budget: 40,
             ties: "first".to_owned(),
@@ -68,12 +81,74 @@ impl Default for VoterConfig {
     }
 }
 
+/// Conditions under which a decided vote has no winner; the default abstains never.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Abstain {
+    /// Least share of the weight.
+    pub min_share: f64,
+    /// Least lead as a share of the weight.
+    pub min_margin: f64,
+    /// Least number of ballots.
+    pub min_ballots: u32,
+    /// Largest share of counted traces without a ballot, as one minus it: 0 allows all.
+    pub min_cast_rate: f64,
+}
+
+/// Who wins among keys of equal weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ties {
+    /// The key whose first ballot has the lowest launch index.
+    First,
+    /// The key whose ballots have the larger mean log-probability, then the first.
+    Weight,
+    /// A key drawn by seed, question and tied keys, whatever the order of their ballots.
+    Random,
+    /// The key of trace 0, the designated greedy trace, where it is tied; else the first.
+    Greedy,
+    /// Asks on while the budget lasts; then the first.
+    More,
+    /// Nobody.
+    Abstain,
+    /// All of them: the result lists them, the first stands for them.
+    All,
+}
+
+impl Ties {
+    /// All rules with their names.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("first", Self::First),
+        ("weight", Self::Weight),
+        ("random", Self::Random),
+        ("greedy", Self::Greedy),
+        ("more", Self::More),
+        ("abstain", Self::Abstain),
+        ("all", Self::All),
+    ];
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] listing the names.
+    pub fn parse(name: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(text, _)| *text == name);
+        found
+            .map(|(_, ties)| *ties)
+            .ok_or_else(|| unknown("ties", name, &Self::ALL.map(|(text, _)| text), &[]))
+    }
+}
+
 /// A validated configuration: immutable, shared by all questions of a pool.
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub(crate) config: VoterConfig,
     pub(crate) key: Key,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) weight: Weight,
+    pub(crate) ties: Ties,
+    /// Ballots count as their traces finish.
+    pub(crate) arrival: bool,
+    /// Per cent of warm-up confidences that lie above the floor of pruning.
+    pub(crate) floor: Option<f64>,
 }
 
 impl Policy {
@@ -83,48 +158,44 @@ impl Policy {
     /// See the module comment; [`Error::LimitExceeded`] for a budget above [`MAX_BUDGET`].
     pub fn new(config: VoterConfig) -> Result<Self> {
         let key = Key::new(&config.key, config.key_options.clone())?;
-        named(
-            "weight",
-            &config.weight,
-            &["one"],
-            &[
-                "normalised",
-                "unnormalised",
-                "inverse_entropy",
-                "cisc",
-                "borda",
-                "deepconf",
-                "log_odds",
-                "length",
-                "reward",
-            ],
-        )?;
-        named(
-            "ties",
-            &config.ties,
-            &["first"],
-            &["weight", "random", "greedy", "more", "abstain", "all"],
-        )?;
-        named("order", &config.order, &["launch"], &["arrival", "wave"])?;
+        let mut weight = Weight::parse(&config.weight)?;
+        let ties = Ties::parse(&config.ties)?;
+        named("order", &config.order, &["launch", "arrival"], &["wave"])?;
         if config.stop.is_empty() {
             return Err(Error::input(
                 "stop",
                 "needs at least one rule; \"majority\" never stops early",
             ));
         }
-        let rules = config.stop.iter().map(|rule| Rule::parse(rule)).collect::<Result<_>>()?;
+        let rules: Vec<Rule> =
+            config.stop.iter().map(|rule| Rule::parse(rule)).collect::<Result<_>>()?;
+        if rules.contains(&Rule::Rpc) {
+            if !matches!(weight, Weight::One | Weight::Paths(true)) {
+                return Err(contradiction("rpc", &config.weight, "it brings its own weights"));
+            }
+            weight = Weight::Paths(true);
+        }
+        let floor = config.prune.as_deref().map(parse_floor).transpose()?;
+        check_parts(&rules, weight, floor)?;
+        check_numbers(&config)?;
+        let arrival = config.order == "arrival" || rules.iter().any(|rule| rule.by_arrival());
         check_budget(config.budget)?;
         if let Latency::Factor(exponent) = config.latency
             && !(0.0..=1.0).contains(&exponent)
         {
             return Err(Error::input("latency", format!("{exponent} is not in [0, 1]")));
         }
-        Ok(Self { config, key, rules })
+        Ok(Self { config, key, rules, weight, ties, arrival, floor })
     }
 
     /// The rules compiled for one budget.
     pub(crate) fn stops(&self, budget: u32) -> Stops {
         Stops::new(&self.rules, budget, self.config.bare)
+    }
+
+    /// Whether a rule reads single ballots.
+    pub(crate) fn reads_ballots(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, Rule::LastFinish { .. }))
     }
 
     /// The configuration this was made from.
@@ -141,6 +212,68 @@ impl Policy {
     pub fn name(&self) -> String {
         self.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("|")
     }
+}
+
+fn contradiction(rule: &str, part: &str, why: &str) -> Error {
+    Error::input("stop", format!("{rule:?} contradicts {part:?}: {why}"))
+}
+
+/// Refuses parts that deprive each other of their meaning.
+fn check_parts(rules: &[Rule], weight: Weight, floor: Option<f64>) -> Result<()> {
+    for rule in rules {
+        let name = rule.to_string();
+        if weight != Weight::One && rule.needs_plain_ballots() {
+            let why = "it counts ballots, not weights; use beta, share or posterior";
+            return Err(contradiction(&name, &weight.to_string(), why));
+        }
+        if let Some(why) = weight.dependence()
+            && rule.is_sequential_test()
+        {
+            return Err(contradiction(&name, &weight.to_string(), why));
+        }
+        if floor.is_some() && rule.is_sequential_test() {
+            let why = "pruned traces leave ballots that are no fair draws; use share";
+            return Err(contradiction(&name, "conf_floor", why));
+        }
+        if matches!(rule, Rule::Posterior(..)) && !matches!(weight, Weight::LogOdds | Weight::User)
+        {
+            let why = "it reads sums of log-odds; use log_odds or user";
+            return Err(contradiction(&name, &weight.to_string(), why));
+        }
+    }
+    Ok(())
+}
+
+fn check_numbers(config: &VoterConfig) -> Result<()> {
+    if let Some(bad) = config.log_odds.iter().find(|w| !w.is_finite() || **w < 0.0) {
+        return Err(Error::input("log_odds", format!("{bad} is not a finite weight from 0 on")));
+    }
+    if config.window == 0 || config.window > 65_536 {
+        return Err(Error::input("window", format!("{} is not in 1 .. 65536", config.window)));
+    }
+    let Abstain { min_share, min_margin, min_cast_rate, .. } = config.abstain;
+    for (what, value) in
+        [("min_share", min_share), ("min_margin", min_margin), ("max_none_rate", min_cast_rate)]
+    {
+        if !(0.0..=1.0).contains(&value) {
+            return Err(Error::input(what, "is not in [0, 1]".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn parse_floor(text: &str) -> Result<f64> {
+    let eta = match text.split_once(':') {
+        Some(("conf_floor", eta)) => eta.parse::<f64>().ok(),
+        None if text == "conf_floor" => Some(10.0),
+        _ => None,
+    };
+    eta.filter(|eta| (0.0..=100.0).contains(eta)).ok_or_else(|| {
+        Error::input(
+            "prune",
+            format!("{text:?} is unknown; choose conf_floor:ETA, ETA in per cent"),
+        )
+    })
 }
 
 /// Checks the budget of a question.
@@ -187,16 +320,26 @@ mod tests {
 
     #[test]
     fn configurations_are_refused_with_what_exists() {
-        let unsupported = error(|c| c.weight = "borda".into());
-        assert!(
-            matches!(&unsupported, Error::Unsupported { .. })
-                && unsupported.to_string().contains("one")
-        );
         assert!(matches!(error(|c| c.weight = "two".into()), Error::InvalidInput { .. }));
-        assert!(matches!(error(|c| c.ties = "random".into()), Error::Unsupported { .. }));
-        assert!(matches!(error(|c| c.order = "arrival".into()), Error::Unsupported { .. }));
-        assert!(matches!(error(|c| c.key = "latex".into()), Error::Unsupported { .. }));
-        assert!(matches!(error(|c| c.stop = vec!["esc:5".into()]), Error::Unsupported { .. }));
+        assert!(matches!(error(|c| c.ties = "never".into()), Error::InvalidInput { .. }));
+        assert!(matches!(error(|c| c.order = "wave".into()), Error::Unsupported { .. }));
+        assert!(matches!(error(|c| c.key = "latecks".into()), Error::InvalidInput { .. }));
+        for (weight, stop, prune) in [
+            ("cisc", "dirichlet:0.9", None),
+            ("inverse_entropy", "beta:0.9", None),
+            ("one", "posterior", None),
+            ("reward", "rpc", None),
+            ("one", "beta:0.9", Some("conf_floor:10")),
+            ("one", "majority", Some("floor")),
+        ] {
+            let refused = error(|c| {
+                c.weight = weight.into();
+                c.stop = vec![stop.into()];
+                c.prune = prune.map(str::to_owned);
+            });
+            assert!(matches!(refused, Error::InvalidInput { .. }), "{refused}");
+        }
+        assert!(matches!(error(|c| c.stop = vec!["esc:0".into()]), Error::InvalidInput { .. }));
         assert!(matches!(error(|c| c.stop = vec![]), Error::InvalidInput { .. }));
         assert!(matches!(error(|c| c.budget = 0), Error::InvalidInput { .. }));
         assert!(matches!(

@@ -25,6 +25,9 @@ pub struct Tally {
     best: u32,
     second: u32,
     cast: u32,
+    seen: u32,
+    last: KeyId,
+    streak: u32,
 }
 
 impl Tally {
@@ -39,6 +42,9 @@ impl Tally {
         }
         self.counts[key as usize] += 1;
         self.cast += 1;
+        self.seen += 1;
+        self.streak = if self.last == key { self.streak + 1 } else { 1 };
+        self.last = key;
         let count = self.counts[key as usize];
         if self.cast == 1 || (key == self.leader && self.best > 0) {
             (self.leader, self.best) = (key, count);
@@ -48,6 +54,23 @@ impl Tally {
         } else if count > self.second {
             self.second = count;
         }
+    }
+
+    /// Counts a trace without a ballot: it ends every streak.
+    pub fn abstain(&mut self) {
+        self.seen += 1;
+        self.streak = 0;
+    }
+
+    /// Number of traces counted, those without a ballot included.
+    pub fn num_seen(&self) -> u32 {
+        self.seen
+    }
+
+    /// The key of the last trace and how many traces in a row, up to the last, voted for it; none if
+    /// the last trace cast no ballot.
+    pub fn streak(&self) -> Option<(KeyId, u32)> {
+        (self.streak > 0).then_some((self.last, self.streak))
     }
 
     /// Number of distinct keys.

@@ -49,7 +49,19 @@ fn timeless(mut outcome: Outcome) -> Outcome {
 
 prop_compose! {
     fn any_config()(
-        stop in prop::sample::select(vec!["majority", "locked", "beta:0.9", "beta:0.7"]),
+        stop in prop::sample::select(vec![
+            "majority",
+            "locked",
+            "beta:0.9",
+            "beta:0.7",
+            "dirichlet:0.8",
+            "esc:3",
+            "predictive:0.9",
+            "ppr:0.2",
+            "double:0.7",
+            "share:0.9:5",
+            "best",
+        ]),
         latency in prop::option::of(0.0f64..=1.0),
         bare in any::<bool>(),
         budget in 1u32..24,
@@ -140,13 +152,17 @@ proptest! {
             "\\frac", "\\boxed{", "\\", "A", "(", ")", "S:", "½", "answer is", "\n", "é", "**", "_"]), 0..16)) {
         for name in Key::NAMES {
             for fallback in [Fallback::Off, Fallback::Last, Fallback::First] {
-                let key = Key::new(name, KeyOptions { fallback, ..KeyOptions::default() }).unwrap();
+                let key = Key::new(&name.replace("KEY", "number"), KeyOptions { fallback, ..KeyOptions::default() }).unwrap();
                 for text in [text.clone(), pieces.concat()] {
                     for cut in [false, true] {
                         drop(key.read(Said::Text(&text), cut));
                     }
                     let Some(found) = key.of(&text) else { continue };
-                    prop_assert_eq!(key.of(&found), Some(found.clone()), "{} of {:?}", name, text);
+                    // Tags and brackets of structured keys are not read back.
+                    let plain = ["text", "number", "choice", "bool", "date"].contains(name);
+                    if plain {
+                        prop_assert_eq!(key.of(&found), Some(found.clone()), "{} of {:?}", name, text);
+                    }
                     prop_assert_eq!(key.of(&format!(" \t{text}\n ")), Some(found));
                 }
             }

@@ -13,7 +13,7 @@ import types
 import pytest
 from trivium import Voter
 from trivium.cli import vote
-from trivium.errors import InputError, UnsupportedError
+from trivium.errors import InputError
 
 POLICIES = ("majority", "locked", "beta:0.9", "beta:0.95", "beta:0.99")
 
@@ -62,19 +62,33 @@ def test_scores_equal_the_reference(votes_folder, reference, name, perms):
         assert ours["agreement"] == pytest.approx(theirs["agree"], abs=1e-9)
 
 
+PUBLISHED = {
+    "majority": (77.45, 34.56, 100),
+    "locked": (77.45, 24.35, 100),
+    "beta:0.9": (77.27, 10.99, 98.76),
+    "beta:0.95": (77.41, 13.93, 99.67),
+    "beta:0.99": (77.44, 18.44, 99.99),
+    "dirichlet:0.95": (77.41, 14.86, 99.75),
+    "esc:4": (77.29, 17.01, 99.07),
+    "esc:5": (77.41, 20.17, 99.75),
+    "esc:8": (77.45, 25.39, 99.99),
+    "predictive:0.95": (77.34, 11.50, 99.01),
+    "predictive:0.99": (77.42, 15.09, 99.86),
+    "predictive:0.99:0.25": (77.40, 13.84, 99.71),
+    "double:0.75": (76.27, 12.34, 96.54),
+    "hindsight": (77.45, 5.28, 100),
+}
+
+
 def test_means_are_the_published_ones(votes_folder):
-    scores = vote.replay(votes_folder, POLICIES, perms=10)
-    published = {
-        "majority": (77.45, 34.56, 100),
-        "locked": (77.45, 24.35, 100),
-        "beta:0.9": (77.27, 10.99, 98.76),
-        "beta:0.95": (77.41, 13.93, 99.67),
-        "beta:0.99": (77.44, 18.44, 99.99),
-    }
-    for policy, figures in published.items():
+    scores = vote.replay(votes_folder, [*PUBLISHED, "best"], perms=10)
+    for policy, figures in PUBLISHED.items():
         mean = scores[policy]["mean"]
         found = (mean["accuracy"], mean["samples"], mean["agreement"])
         assert found == pytest.approx(figures, abs=0.0101)
+    best = scores["best"]["mean"]
+    assert best["agreement"] >= 99.7
+    assert best["samples"] < 13.6
 
 
 ONE_NUMBER = re.compile(r"[^\d+*/^=<>-]*-?[^\d+*/^=<>-]*\d[\d,]*(\.\d+)?[^\d+*/^=<>-]*")
@@ -138,7 +152,7 @@ def test_the_command_writes_the_documented_keys(small_folder, tmp_path, capsys):
 
 def test_wrong_arguments_exit_with_2(small_folder, tmp_path, capsys):
     assert command(tmp_path / "absent") == 2
-    assert command(small_folder, "--policy", "esc:5") == 2
+    assert command(small_folder, "--policy", "rpc") == 2
     assert command(small_folder, "--policy", "nonsense") == 2
     assert command(small_folder, "--perms", 0) == 2
     assert command(small_folder, "--seed", -1) == 2
@@ -167,6 +181,53 @@ def test_damaged_files_are_input_errors(tmp_path, content):
         vote.load(path)
 
 
-def test_rules_that_do_not_exist_yet_are_unsupported(small_folder):
-    with pytest.raises(UnsupportedError):
-        vote.replay(small_folder, ["dirichlet:0.95"])
+def test_policies_read_only_what_a_set_has(small_folder):
+    with pytest.raises(InputError, match="no set has"):
+        vote.replay(small_folder, ["rpc"])
+    scores = vote.replay(small_folder, ["first_finish:compat", "dirichlet:0.95", "majority@1"])
+    assert scores["majority@1"]["mean"]["samples"] == 1
+    assert scores["first_finish:compat"]["mean"]["samples"] == 4
+
+
+def test_every_other_policy_equals_the_reference(votes_folder, reference):
+    """What needs no SciPy: windows, doubling, order of finishing, log-odds, rewards, paths."""
+    for name, perms in (("fcot_saycan", 2), ("math_rm8", 2), ("synthetic_lp64", 1)):
+        path = votes_folder / f"{name}.jsonl.gz"
+        header, questions = reference.load(path)
+        questions = questions[:60]
+        cap = min(40, max(len(q["votes"]) for q in questions))
+        rules = {f"esc:{w}": reference.esc(w, cap) for w in (4, 5, 8)} | {
+            "esc_majority:5": reference.esc_majority(5, cap),
+            "double:0.75": reference.doubling(0.75, cap),
+            "hindsight": reference.hindsight(cap),
+            "first_finish:compat": reference.first_finish(1, 4),
+            "first_finish:compat:3:8": reference.first_finish(3, 8),
+            "majority@5": reference.majority(5),
+        }
+        if header["kind"] == "ensemble":
+            odds = reference.voter_logodds(path)
+            rules["log_odds@10"] = reference.weighted(lambda v, odds=odds: odds[v["v"]], 10)
+            rules["posterior:0.5:0.95"] = reference.logodds_stop(odds, 0.5, 0.95, cap)
+        if "r" in questions[0]["votes"][0]:
+            rules["best_of"] = reference.best_of("r")
+            rules["reward:0.1"] = reference.softmax_weighted("r", 0.1)
+        if "lp" in questions[0]["votes"][0]:
+            rules["ppl@16"] = reference.best_of("lp", 16)
+            rules["pc@16"] = reference.rpc(False, "mean", 16)
+            rules["cisc:0.05@16"] = reference.softmax_weighted("lp", 0.05, 16)
+        expected = reference.replay(questions, rules, perms, seed=0)
+        whole = vote.load(path)
+        votes = vote.VoteSet(whole.name, whole.header, whole.questions[:60])
+        train = whole if header["kind"] == "ensemble" else None
+        scores = vote.replay_set(votes, list(rules), perms=perms, train=train)
+        for policy, theirs in expected.items():
+            found = tuple(scores[policy].values())
+            figures = (theirs["acc"], theirs["samples"], theirs["agree"])
+            assert found == pytest.approx(figures, abs=1e-9), f"{name} {policy}"
+
+
+def test_a_plot_is_written(small_folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "plot.png"
+    assert command(small_folder, "--policy", "majority", "best", "--plot", path) == 0
+    assert path.read_bytes()[:4] == b"\x89PNG"

@@ -9,11 +9,18 @@
 //! |---|---|---|
 //! | `text` | the whole answer | the trimmed bytes are equal |
 //! | `number` | numbers with signs, commas, currency, percent, fractions, exponents | the rationals are equal |
+//! | `latex` | mathematical answers | their values are equal, else their spelling |
+//! | `python`, `json` | literals, JSON texts | their canonical forms are equal |
+//! | `word`, `bool`, `date` | phrases, truth values, dates | the normal forms are equal |
+//! | `set:K`, `multiset:K`, `seq:K` | lists of answers of key K | the elements' keys are, in order under `seq` |
 //! | `choice` | one letter of a set, or the text of a listed option | the letters are equal |
 
 mod choice;
 mod extract;
+mod latex;
+mod literal;
 mod number;
+mod plain;
 mod rational;
 mod text;
 
@@ -118,11 +125,32 @@ enum Kind {
     Text,
     Number(number::NumberKey),
     Choice(choice::ChoiceKey),
+    Latex,
+    Python,
+    Json,
+    Word,
+    Bool,
+    Date,
+    /// Elements of another key; whether to sort them, whether to drop repetitions.
+    List(Box<Key>, bool, bool),
 }
 
 impl Key {
     /// The names that [`Key::new`] knows.
-    pub const NAMES: &[&str] = &["text", "number", "choice"];
+    pub const NAMES: &[&str] = &[
+        "text",
+        "number",
+        "choice",
+        "latex",
+        "python",
+        "json",
+        "word",
+        "bool",
+        "date",
+        "set:KEY",
+        "multiset:KEY",
+        "seq:KEY",
+    ];
 
     /// Compiles a key by name.
     ///
@@ -130,8 +158,15 @@ impl Key {
     /// [`Error::Unsupported`] for a name that is specified but not built, [`Error::InvalidInput`]
     /// for any other name and for options that contradict each other; both list what exists.
     pub fn new(name: &str, options: KeyOptions) -> Result<Self> {
-        const PLANNED: &[&str] =
-            &["latex", "set", "multiset", "seq", "python", "json", "date", "bool", "word"];
+        if let Some((list, inner)) = name.split_once(':')
+            && let Some(found) = ["set", "multiset", "seq"].iter().position(|n| *n == list)
+            && !inner.contains(':')
+        {
+            let inner = Self::new(inner, options.clone())?;
+            let name = ["set", "multiset", "seq"][found];
+            let kind = Kind::List(Box::new(inner), found < 2, found == 0);
+            return Self::finish(name, kind, options);
+        }
         let (name, kind) = match name {
             "text" => ("text", Kind::Text),
             "number" => {
@@ -139,11 +174,21 @@ impl Key {
                 ("number", Kind::Number(rule))
             }
             "choice" => ("choice", Kind::Choice(choice::ChoiceKey::new(&options)?)),
-            other => return Err(crate::spec::unknown("key", other, Self::NAMES, PLANNED)),
+            "latex" => ("latex", Kind::Latex),
+            "python" => ("python", Kind::Python),
+            "json" => ("json", Kind::Json),
+            "word" => ("word", Kind::Word),
+            "bool" => ("bool", Kind::Bool),
+            "date" => ("date", Kind::Date),
+            other => return Err(crate::spec::unknown("key", other, Self::NAMES, &[])),
         };
+        Self::finish(name, kind, options)
+    }
+
+    fn finish(name: &'static str, kind: Kind, options: KeyOptions) -> Result<Self> {
         let delimiters = match (&options.delimiters, &kind) {
             (Some(list), _) => list.clone(),
-            (None, Kind::Text) => Vec::new(),
+            (None, Kind::Text | Kind::Json | Kind::Python) => Vec::new(),
             (None, _) => KeyOptions::default_delimiters(),
         };
         if delimiters
@@ -186,12 +231,20 @@ impl Key {
             Kind::Text => text::key(raw),
             Kind::Number(rule) => rule.key(raw),
             Kind::Choice(rule) => rule.key(raw),
+            Kind::Latex => latex::key(raw),
+            Kind::Python => literal::python(raw),
+            Kind::Json => literal::json(raw, &self.options.options),
+            Kind::Word => plain::word(raw),
+            Kind::Bool => plain::boolean(raw),
+            Kind::Date => plain::date(raw),
+            Kind::List(key, sort, unique) => list(raw, key, *sort, *unique),
         }?;
         Some(Keyed { key, raw: raw.to_owned() })
     }
 
     fn read_text(&self, text: &str, cut: bool) -> Option<Keyed> {
-        if matches!(self.kind, Kind::Text) && self.delimiters.is_empty() {
+        let whole = matches!(self.kind, Kind::Text | Kind::Json | Kind::Python);
+        if whole && self.delimiters.is_empty() {
             return if cut { None } else { self.read_answer(text) };
         }
         match extract::span(text, &self.delimiters, cut) {
@@ -200,14 +253,31 @@ impl Key {
             extract::Found::Nothing if cut => None,
             extract::Found::Nothing => {
                 let bare = match &self.kind {
-                    Kind::Text => return None,
                     Kind::Number(rule) => rule.bare(text).or_else(|| rule.fallback(text)),
                     Kind::Choice(rule) => rule.bare(text).or_else(|| rule.fallback(text)),
+                    _ => return None,
                 }?;
                 Some(Keyed { key: bare.0, raw: bare.1.to_owned() })
             }
         }
     }
+}
+
+/// Elements of a list between commas, semicolons or lines, with or without brackets; none if any
+/// element has no key.
+fn list(raw: &str, key: &Key, sort: bool, unique: bool) -> Option<String> {
+    let body =
+        raw.trim().trim_start_matches(['[', '{', '(']).trim_end_matches([']', '}', ')', '.']);
+    let parts = body.split([',', ';', '\n']).map(str::trim).filter(|part| !part.is_empty());
+    let part = |part: &str| key.of(part.trim_matches(['"', '\'']));
+    let mut keys: Vec<String> = parts.map(part).collect::<Option<_>>()?;
+    if sort {
+        keys.sort_unstable();
+    }
+    if unique {
+        keys.dedup();
+    }
+    (!keys.is_empty()).then(|| keys.join(", "))
 }
 
 /// The last [`MAX_TEXT`] bytes, from a character boundary on.
@@ -225,13 +295,21 @@ mod tests {
 
     #[test]
     fn unknown_keys_list_what_exists() {
-        let planned = Key::new("latex", KeyOptions::default()).unwrap_err();
-        assert!(matches!(planned, Error::Unsupported { .. }), "{planned}");
         let unknown = Key::new("nubmer", KeyOptions::default()).unwrap_err();
         assert!(matches!(unknown, Error::InvalidInput { .. }), "{unknown}");
-        for error in [planned, unknown] {
-            assert!(error.to_string().contains("text, number, choice"), "{error}");
-        }
+        assert!(unknown.to_string().contains("text, number, choice"), "{unknown}");
+        assert!(Key::new("set:set:number", KeyOptions::default()).is_err());
+    }
+
+    #[test]
+    fn lists_compare_their_elements() {
+        let of = |name: &str, raw: &str| Key::new(name, KeyOptions::default()).unwrap().of(raw);
+        assert_eq!(of("set:number", "[2, 1.0, 1]"), of("set:number", "1;2"));
+        assert_ne!(of("multiset:number", "2,1,1"), of("multiset:number", "1,2"));
+        assert_ne!(of("seq:number", "2,1"), of("seq:number", "1,2"));
+        assert_eq!(of("seq:word", "\"The Cat\", dog"), Some("the cat, dog".into()));
+        assert_eq!(of("set:number", "1, x"), None);
+        assert_eq!(of("set:number", "[]"), None);
     }
 
     #[test]

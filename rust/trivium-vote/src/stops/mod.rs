@@ -8,15 +8,43 @@
 //! a rule can fire? Launching fewer would only cost another round trip, so a vote starts with that
 //! many: 4 under `beta:0.95`.
 
+pub mod best;
 pub mod beta;
+pub mod dirichlet;
+pub mod double;
+pub mod esc;
+pub mod first_finish;
 pub mod locked;
+pub mod posterior;
+pub mod ppr;
+pub mod predictive;
+pub mod share;
 
-use crate::tally::Tally;
+use crate::tally::{KeyId, Tally};
+use best::BestTable;
 use beta::BetaTable;
+use ppr::PprTable;
+use predictive::PredictiveTable;
+use std::fmt;
 use trivium_core::{Error, Result};
 
 /// The names that [`Rule::parse`] knows.
-pub const NAMES: &[&str] = &["majority", "locked", "beta:C"];
+pub const NAMES: &[&str] = &[
+    "majority",
+    "locked",
+    "beta:C",
+    "dirichlet:C",
+    "esc:W",
+    "predictive:C",
+    "ppr:A",
+    "double:S",
+    "first_finish:K",
+    "last_finish:K",
+    "share:S",
+    "posterior:T:C",
+    "rpc",
+    "best",
+];
 
 /// One stop rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,55 +55,207 @@ pub enum Rule {
     Locked,
     /// Stops when the leader is the mode with this posterior probability.
     Beta(f64),
+    /// The same among all answers seen.
+    Dirichlet(f64),
+    /// Stops after a unanimous window of this many traces.
+    Esc(u32),
+    /// Stops when the leader will be the majority of the budget with this probability; the second is
+    /// the prior weight of either side.
+    Predictive(f64, f64),
+    /// Stops when the prior-posterior ratio at "no preference" falls to this level.
+    Ppr(f64),
+    /// Looks after 2, 4, 8, ... traces for this share.
+    Double(f64),
+    /// Stops when this many traces have finished.
+    FirstFinish {
+        /// Finishes that decide.
+        finishes: u32,
+        /// Traces that are started, 0 for [`first_finish::started`].
+        of: u32,
+        /// Whether a trace without a ballot counts as a finish.
+        compat: bool,
+    },
+    /// The majority of the last traces to finish.
+    LastFinish {
+        /// Finishes that decide.
+        finishes: u32,
+        /// Traces that are started, 0 for [`first_finish::started`].
+        of: u32,
+    },
+    /// Stops when the leader has this share of the weight, after a least number of ballots.
+    Share(f64, u32),
+    /// Stops when the posterior of the leader, tempered by the first, reaches the second.
+    Posterior(f64, f64),
+    /// Perplexity consistency with reasoning pruning: stops at the budget.
+    Rpc,
+    /// The recommended rule without side information, see [`best`].
+    Best,
 }
 
 impl Rule {
-    /// Reads a rule's name and parameter.
+    /// Reads a rule's name and parameters.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a rule that is specified but not built, [`Error::InvalidInput`]
-    /// for other names and parameters out of range; both list what exists.
+    /// [`Error::InvalidInput`] for unknown names and parameters out of range; it lists what exists.
     pub fn parse(text: &str) -> Result<Self> {
-        const PLANNED: &[&str] = &[
-            "dirichlet",
-            "esc",
-            "predictive",
-            "ppr",
-            "double",
-            "first_finish",
-            "rpc",
-            "best",
-            "posterior",
-            "share",
-        ];
-        let (name, parameter) = match text.split_once(':') {
-            Some((name, parameter)) => (name, Some(parameter)),
-            None => (text, None),
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let mut args = Args { text, parts: parts.collect(), at: 0 };
+        let rule = match name {
+            "majority" => Self::Majority,
+            "locked" => Self::Locked,
+            "rpc" => Self::Rpc,
+            "best" => Self::Best,
+            "beta" => Self::Beta(args.level(0.95)?),
+            "dirichlet" => Self::Dirichlet(args.level(0.95)?),
+            "esc" => Self::Esc(args.count(5)?),
+            "predictive" => {
+                let level = args.level(0.95)?;
+                Self::Predictive(level, args.number(1.0, "a weight above 0", |s| s > 0.0)?)
+            }
+            "ppr" => Self::Ppr(args.level(0.05)?),
+            "double" => Self::Double(args.share(0.75)?),
+            "share" => {
+                let share = args.share(0.95)?;
+                Self::Share(share, args.count(16)?)
+            }
+            "posterior" => {
+                let temper = args.number(0.5, "a temper above 0", |t| t > 0.0)?;
+                Self::Posterior(temper, args.level(0.99)?)
+            }
+            "first_finish" => {
+                let compat = args.take("compat");
+                let finishes = args.count(1)?;
+                let of = args.optional_count()?;
+                let of = if of > 0 && of < finishes { finishes } else { of };
+                Self::FirstFinish { finishes, of, compat }
+            }
+            "last_finish" => {
+                Self::LastFinish { finishes: args.count(1)?, of: args.optional_count()? }
+            }
+            name => return Err(crate::spec::unknown("stop", name, NAMES, &[])),
         };
-        match (name, parameter) {
-            ("majority", None) => Ok(Self::Majority),
-            ("locked", None) => Ok(Self::Locked),
-            ("beta", parameter) => {
-                let text = parameter.unwrap_or("0.95");
-                match text.parse::<f64>() {
-                    Ok(level) if level > 0.0 && level < 1.0 => Ok(Self::Beta(level)),
-                    _ => Err(Error::input("stop", format!("beta:{text} needs a level in (0, 1)"))),
-                }
+        args.end()?;
+        Ok(rule)
+    }
+
+    /// The rule's name without parameters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Majority => "majority",
+            Self::Locked => "locked",
+            Self::Beta(_) => "beta",
+            Self::Dirichlet(_) => "dirichlet",
+            Self::Esc(_) => "esc",
+            Self::Predictive(..) => "predictive",
+            Self::Ppr(_) => "ppr",
+            Self::Double(_) => "double",
+            Self::FirstFinish { .. } => "first_finish",
+            Self::LastFinish { .. } => "last_finish",
+            Self::Share(..) => "share",
+            Self::Posterior(..) => "posterior",
+            Self::Rpc => "rpc",
+            Self::Best => "best",
+        }
+    }
+
+    /// Whether ballots count as their traces finish, in place of launch order.
+    pub fn by_arrival(self) -> bool {
+        matches!(self, Self::FirstFinish { .. } | Self::LastFinish { .. })
+    }
+
+    /// Whether the rule reads ballots as draws of equal weight from one law.
+    pub(crate) fn needs_plain_ballots(self) -> bool {
+        matches!(
+            self,
+            Self::Dirichlet(_)
+                | Self::Esc(_)
+                | Self::Predictive(..)
+                | Self::Ppr(_)
+                | Self::Double(_)
+                | Self::Best
+        )
+    }
+
+    /// Whether the rule assumes that ballots are exchangeable draws.
+    pub(crate) fn is_sequential_test(self) -> bool {
+        self.needs_plain_ballots() || matches!(self, Self::Beta(_))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match *self {
+            Self::Majority | Self::Locked | Self::Rpc | Self::Best => Ok(()),
+            Self::Beta(x) | Self::Dirichlet(x) | Self::Ppr(x) | Self::Double(x) => {
+                write!(f, ":{x}")
             }
-            ("majority" | "locked", Some(parameter)) => {
-                Err(Error::input("stop", format!("{name} takes no parameter, found {parameter:?}")))
+            Self::Esc(window) => write!(f, ":{window}"),
+            Self::Predictive(level, 1.0) => write!(f, ":{level}"),
+            Self::Predictive(level, prior) => write!(f, ":{level}:{prior}"),
+            Self::Share(share, least) => write!(f, ":{share}:{least}"),
+            Self::Posterior(temper, level) => write!(f, ":{temper}:{level}"),
+            Self::FirstFinish { finishes, of, compat } => {
+                f.write_str(if compat { ":compat" } else { "" })?;
+                write!(f, ":{finishes}")?;
+                if of > 0 { write!(f, ":{of}") } else { Ok(()) }
             }
-            (name, _) => Err(crate::spec::unknown("stop", name, NAMES, PLANNED)),
+            Self::LastFinish { finishes, of } => {
+                write!(f, ":{finishes}")?;
+                if of > 0 { write!(f, ":{of}") } else { Ok(()) }
+            }
         }
     }
 }
 
-impl std::fmt::Display for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Majority => f.write_str("majority"),
-            Self::Locked => f.write_str("locked"),
-            Self::Beta(level) => write!(f, "beta:{level}"),
+/// The parameters of a rule while they are read.
+struct Args<'a> {
+    text: &'a str,
+    parts: Vec<&'a str>,
+    at: usize,
+}
+
+impl Args<'_> {
+    fn number(&mut self, default: f64, what: &str, good: impl Fn(f64) -> bool) -> Result<f64> {
+        let Some(part) = self.parts.get(self.at) else { return Ok(default) };
+        self.at += 1;
+        match part.parse::<f64>() {
+            Ok(value) if value.is_finite() && good(value) => Ok(value),
+            _ => Err(Error::input("stop", format!("{} needs {what}, found {part:?}", self.text))),
+        }
+    }
+
+    fn level(&mut self, default: f64) -> Result<f64> {
+        self.number(default, "a level in (0, 1)", |x| x > 0.0 && x < 1.0)
+    }
+
+    fn share(&mut self, default: f64) -> Result<f64> {
+        self.number(default, "a share in (0, 1]", |x| x > 0.0 && x <= 1.0)
+    }
+
+    fn count(&mut self, default: u32) -> Result<u32> {
+        let good = |x: f64| (1.0..=65_536.0).contains(&x) && x.fract() == 0.0;
+        Ok(self.number(f64::from(default), "a whole number from 1 on", good)? as u32)
+    }
+
+    fn optional_count(&mut self) -> Result<u32> {
+        if self.at < self.parts.len() { self.count(1) } else { Ok(0) }
+    }
+
+    fn take(&mut self, word: &str) -> bool {
+        let found = self.parts.get(self.at) == Some(&word);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.parts.get(self.at) {
+            None => Ok(()),
+            Some(part) => {
+                let why = format!("{} takes no further parameter, found {part:?}", self.text);
+                Err(Error::input("stop", why))
+            }
         }
     }
 }
@@ -89,10 +269,30 @@ pub enum Fired {
     Rule(Rule),
 }
 
+/// What weighted ballots add up to, for rules that read it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Weighted<'a> {
+    /// Weight by key.
+    pub sums: &'a [f64],
+    /// Kish's effective number of ballots per unit of weight, `sum w / sum w^2`.
+    pub kappa: f64,
+    /// Largest weight a ballot can have, where one is known.
+    pub bound: Option<f64>,
+}
+
+#[derive(Debug, Clone)]
+enum Table {
+    None,
+    Beta(BetaTable),
+    Ppr(PprTable),
+    Predictive(PredictiveTable),
+    Best(BestTable),
+}
+
 /// The rules of one policy, compiled for one budget: immutable and shared.
 #[derive(Debug, Clone)]
 pub struct Stops {
-    rules: Vec<(Rule, Option<BetaTable>)>,
+    rules: Vec<(Rule, Table)>,
     /// Replays under a reference's name: no wrapper, `locked` strict.
     bare: bool,
 }
@@ -100,32 +300,107 @@ pub struct Stops {
 impl Stops {
     /// Compiles rules for a budget of `budget` traces.
     pub fn new(rules: &[Rule], budget: u32, bare: bool) -> Self {
-        let compile = |&rule: &Rule| match rule {
-            Rule::Beta(level) => (rule, Some(BetaTable::new(level, budget))),
-            _ => (rule, None),
+        let compile = |&rule: &Rule| {
+            let table = match rule {
+                // The Dirichlet rule never fires where the Beta rule does not.
+                Rule::Beta(level) | Rule::Dirichlet(level) => {
+                    Table::Beta(BetaTable::new(level, budget))
+                }
+                Rule::Ppr(alpha) => Table::Ppr(PprTable::new(alpha, budget)),
+                Rule::Predictive(level, prior) => {
+                    Table::Predictive(PredictiveTable::new(level, prior, budget))
+                }
+                Rule::Best => Table::Best(BestTable::new(budget)),
+                _ => Table::None,
+            };
+            (rule, table)
         };
         Self { rules: rules.iter().map(compile).collect(), bare }
     }
 
-    /// Whether to stop with `rest` traces of the budget outstanding. Constant time, but linear in
-    /// the number of keys where a tie decides.
+    /// Whether to stop with `rest` traces of the budget outstanding. Constant time for most rules;
+    /// linear in the number of keys where a tie decides, and 96 times the largest count for
+    /// `dirichlet` once `beta` would stop.
     pub fn check(&self, tally: &Tally, rest: u32) -> Option<Fired> {
-        let (a, b) = tally.top_two();
-        for (rule, table) in &self.rules {
-            let fires = match (rule, table) {
-                (Rule::Locked, _) => self.is_locked(tally, rest),
-                (_, Some(table)) => tally.num_cast() > 0 && table.stops(a, b),
-                _ => false,
-            };
-            if fires {
-                let locked = *rule == Rule::Locked;
-                return Some(if locked { Fired::Locked } else { Fired::Rule(*rule) });
-            }
+        let fires = |&(rule, ref table): &(Rule, Table)| self.fires(rule, table, tally, rest);
+        match self.rules.iter().find(|rule| fires(rule)) {
+            Some((Rule::Locked, _)) => Some(Fired::Locked),
+            Some((rule, _)) => Some(Fired::Rule(*rule)),
+            None => (!self.bare && self.is_locked(tally, rest)).then_some(Fired::Locked),
         }
-        (!self.bare && self.is_locked(tally, rest)).then_some(Fired::Locked)
+    }
+
+    fn fires(&self, rule: Rule, table: &Table, tally: &Tally, rest: u32) -> bool {
+        let (a, b) = tally.top_two();
+        let fresh = tally.streak().is_some();
+        match (rule, table) {
+            (Rule::Locked, _) => self.is_locked(tally, rest),
+            (Rule::Dirichlet(level), Table::Beta(screen)) => {
+                fresh && screen.stops(a, b) && dirichlet::confidence(tally.counts()) >= level
+            }
+            (_, Table::Beta(table)) => fresh && table.stops(a, b),
+            (_, Table::Ppr(table)) => fresh && table.stops(a, b),
+            (_, Table::Predictive(table)) => fresh && table.stops(a, b, rest),
+            (_, Table::Best(table)) => fresh && table.stops(tally, rest),
+            (Rule::Esc(window), _) => esc::stops(tally, window),
+            (Rule::Double(share), _) => double::stops(tally, share, self.first_look()),
+            (Rule::Share(share, least), _) => {
+                let least = if self.bare { least } else { least.max(4) };
+                tally.num_cast() >= least && f64::from(a) >= share * f64::from(tally.num_cast())
+            }
+            (Rule::FirstFinish { finishes, compat, .. }, _) => {
+                first_finish::stops(tally, finishes, compat)
+            }
+            _ => false,
+        }
+    }
+
+    /// As [`Stops::check`], for ballots with weights.
+    pub fn check_weighted(&self, tally: &Tally, weights: Weighted<'_>, rest: u32) -> Option<Fired> {
+        let mut best: Vec<f64> = weights.sums.to_vec();
+        best.sort_unstable_by(|x, y| y.total_cmp(x));
+        let first = best.first().copied().unwrap_or(0.0);
+        let second = best.get(1).copied().unwrap_or(0.0);
+        let locked = weights.bound.is_some_and(|w| first - second > f64::from(rest) * w);
+        let fires = |rule: Rule| match rule {
+            Rule::Locked => locked,
+            Rule::Beta(level) => {
+                let (a, b) = (weights.kappa * first, weights.kappa * second);
+                first > 0.0 && crate::numeric::incomplete_beta(0.5, b + 1.0, a + 1.0) >= level
+            }
+            Rule::Share(share, least) => share::stops(weights.sums, tally.num_cast(), share, least),
+            Rule::Posterior(temper, level) => {
+                tally.num_cast() > 0 && posterior::confidence(weights.sums, temper) >= level
+            }
+            Rule::FirstFinish { finishes, compat, .. } => {
+                first_finish::stops(tally, finishes, compat)
+            }
+            _ => false,
+        };
+        match self.rules.iter().map(|(rule, _)| *rule).find(|&rule| fires(rule)) {
+            Some(Rule::Locked) => Some(Fired::Locked),
+            Some(rule) => Some(Fired::Rule(rule)),
+            None => (!self.bare && locked).then_some(Fired::Locked),
+        }
+    }
+
+    /// The key that a stop elects in place of the leader: under its reference's name, `esc` elects
+    /// its window's.
+    pub fn elects(&self, fired: Fired, tally: &Tally) -> Option<KeyId> {
+        match fired {
+            Fired::Rule(Rule::Esc(_)) if self.bare => tally.streak().map(|(key, _)| key),
+            _ => tally.leader(),
+        }
+    }
+
+    fn first_look(&self) -> u32 {
+        if self.bare { 2 } else { 4 }
     }
 
     fn is_locked(&self, tally: &Tally, rest: u32) -> bool {
+        if self.rules.iter().any(|(rule, _)| rule.by_arrival()) {
+            return false;
+        }
         if self.bare { locked::strict(tally, rest) } else { locked::tie_aware(tally, rest) }
     }
 
@@ -135,13 +410,22 @@ impl Stops {
         let (a, b) = tally.top_two();
         let mut need = rest;
         for (rule, table) in &self.rules {
-            match (rule, table) {
-                (Rule::Locked, _) => need = need.min(locked::need(tally, rest)),
-                (_, Some(table)) => need = need.min(table.need(a, b)),
-                _ => {}
-            }
+            let rule_needs = match (rule, table) {
+                (Rule::Locked, _) => locked::need(tally, rest),
+                (_, Table::Beta(table)) => table.need(a, b),
+                (_, Table::Ppr(table)) => table.need(a, b),
+                (_, Table::Predictive(table)) => table.need(a, b, rest),
+                (_, Table::Best(table)) => table.need(tally, rest),
+                (Rule::Esc(window), _) => esc::need(tally, *window),
+                (Rule::Double(_), _) => double::need(tally, self.first_look()),
+                (Rule::Share(_, least), _) => least.saturating_sub(tally.num_cast()),
+                (Rule::Posterior(..), _) => 1,
+                _ => rest,
+            };
+            need = need.min(rule_needs);
         }
-        if !self.bare {
+        let arrival = self.rules.iter().any(|(rule, _)| rule.by_arrival());
+        if !self.bare && !arrival {
             need = need.min(locked::need(tally, rest));
         }
         need.max(1).min(rest)
@@ -156,8 +440,11 @@ mod tests {
     #[test]
     fn unknown_rules_list_what_exists() {
         for name in [
-            "dirichlet:0.95",
-            "esc:5",
+            "dirichlet:1.5",
+            "esc:0",
+            "esc:2.5",
+            "first_finish:compat:0",
+            "rpc:3",
             "nonsense",
             "beta:1.0",
             "beta:nan",
@@ -168,11 +455,25 @@ mod tests {
             let error = Rule::parse(name).unwrap_err();
             assert!(!error.to_string().is_empty());
         }
-        let planned = Rule::parse("esc:5").unwrap_err();
-        assert!(
-            matches!(planned, Error::Unsupported { .. }) && planned.to_string().contains("beta:C")
-        );
-        for name in ["majority", "locked", "beta:0.95"] {
+        assert!(Rule::parse("?").unwrap_err().to_string().contains("beta:C"));
+        for name in [
+            "majority",
+            "locked",
+            "beta:0.95",
+            "dirichlet:0.9",
+            "esc:8",
+            "predictive:0.99",
+            "predictive:0.99:0.25",
+            "ppr:0.05",
+            "double:0.75",
+            "first_finish:3",
+            "first_finish:compat:1:4",
+            "last_finish:2",
+            "share:0.95:16",
+            "posterior:0.5:0.99",
+            "rpc",
+            "best",
+        ] {
             assert_eq!(Rule::parse(name).unwrap().to_string(), name);
         }
         assert_eq!(Rule::parse("beta").unwrap(), Rule::Beta(0.95));
@@ -186,9 +487,21 @@ mod tests {
             next in prop::collection::vec(prop::option::weighted(0.9, 0u32..4), 40),
             greedy in any::<bool>(),
             bare in any::<bool>(),
-            which in 0usize..3,
+            which in 0usize..11,
         ) {
-            let rules = [Rule::Majority, Rule::Locked, Rule::Beta(0.9)];
+            let rules = [
+                Rule::Majority,
+                Rule::Locked,
+                Rule::Beta(0.9),
+                Rule::Dirichlet(0.8),
+                Rule::Esc(3),
+                Rule::Predictive(0.9, 1.0),
+                Rule::Predictive(0.99, 0.25),
+                Rule::Ppr(0.2),
+                Rule::Double(0.6),
+                Rule::Share(0.8, 4),
+                Rule::Best,
+            ];
             let stops = Stops::new(&[rules[which]], 40, bare);
             let mut tally = Tally::default();
             for &key in &past {
@@ -200,8 +513,9 @@ mod tests {
             prop_assert!((1..=rest).contains(&need));
             for key in next.iter().take(need as usize - 1) {
                 let key = if greedy { tally.leader().or(Some(0)) } else { *key };
-                if let Some(key) = key {
-                    tally.cast(key);
+                match key {
+                    Some(key) => tally.cast(key),
+                    None => tally.abstain(),
                 }
                 rest -= 1;
                 prop_assert_eq!(stops.check(&tally, rest), None);
