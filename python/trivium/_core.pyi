@@ -9,14 +9,19 @@ from numpy.typing import NDArray
 
 __all__ = [
     "GrammarMask",
+    "Heal",
     "Matcher",
+    "Pipeline",
     "Request",
+    "Sampler",
     "Speculator",
     "TreeBatch",
     "Verified",
     "Vocabulary",
     "Voter",
     "__version__",
+    "back_off",
+    "covers",
     "cuda_doctor",
     "fill_batch",
     "replay_keys",
@@ -70,6 +75,86 @@ class Request:
     @property
     def seed(self) -> int: ...
     def memory(self) -> int: ...
+
+@final
+class Pipeline:
+    def __new__(cls, json: str, order: str | None) -> Pipeline: ...
+    def to_json(self) -> str: ...
+    def stable_hash(self) -> int: ...
+    def sample(
+        self,
+        rows: Any,
+        seeds: Sequence[int],
+        indices: Sequence[int],
+        branches: Sequence[int],
+        draw: str,
+        histories: Sequence[Any],
+        prompt_lens: Sequence[int],
+        allowed: Any | None,
+        hyper: Sequence[tuple[float | None, int | None, float | None, float | None]],
+        aux: Sequence[Any],
+        detail: bool,
+    ) -> tuple[
+        NDArray[np.int32],
+        NDArray[np.float32],
+        tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+        | None,
+    ]: ...
+    def process(
+        self,
+        rows: Any,
+        seeds: Sequence[int],
+        indices: Sequence[int],
+        branches: Sequence[int],
+        histories: Sequence[Any],
+        prompt_lens: Sequence[int],
+        allowed: Any | None,
+        hyper: Sequence[tuple[float | None, int | None, float | None, float | None]],
+        aux: Sequence[Any],
+    ) -> NDArray[np.float32]: ...
+    def sample_without(
+        self,
+        row: Any,
+        k: int,
+        seed: int,
+        index: int,
+        branch: int,
+        history: Any,
+        prompt_len: int,
+        allowed: Any | None,
+    ) -> tuple[
+        NDArray[np.int32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]
+    ]: ...
+    def start(self, prompt: Any, seed: int, branch: int, draw: str) -> Sampler: ...
+
+@final
+class Sampler:
+    def step(self, logits: Any, allowed: Any | None = None) -> tuple[int, float]: ...
+    def sample(self, logits: Any, allowed: Any | None = None) -> tuple[int, float]: ...
+    def commit(self, tokens: Any, logprobs: Sequence[float] | None = None) -> None: ...
+    def rollback(self, n: int) -> None: ...
+    def sync(self, tokens: Any) -> None: ...
+    def reset(self) -> None: ...
+    def fork(self) -> Sampler: ...
+    def __len__(self) -> int: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def mu(self) -> float | None: ...
+
+@final
+class Heal:
+    def __new__(cls, vocab: Any, bytes: bytes) -> Heal: ...
+    def fill(self, row: Any) -> None: ...
+    def commit(self, token: int) -> bool: ...
+    def rollback(self, n: int) -> None: ...
+    def fork(self) -> Heal: ...
+    def __len__(self) -> int: ...
+    @property
+    def remaining(self) -> bytes: ...
+
+def back_off(vocab: Any, prompt: Any) -> int: ...
+def covers(vocab: Any, data: bytes, law: Any, max_covers: int) -> list[tuple[list[int], float]]: ...
 
 @final
 class TreeBatch:
@@ -143,6 +228,7 @@ class Speculator:
         branch: int,
         draw: str,
         constraint: Any | None,
+        pipeline: Any | None,
     ) -> Request: ...
     def propose(self, requests: Sequence[Request], max_total: int | None) -> TreeBatch: ...
     def verify_ids(self, batch: TreeBatch, sampled: Any, top_ids: Any | None) -> Verified: ...

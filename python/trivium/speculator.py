@@ -25,7 +25,23 @@ if TYPE_CHECKING:
 __all__ = ["Request", "Speculator", "TreeBatch", "Verified"]
 
 _AUTO_SOURCES = ("suffix", "recycle")
-_VERIFIERS = ("auto", "sampled")
+_VERIFIERS = (
+    "auto",
+    "law",
+    "sampled",
+    "race",
+    "token",
+    "block",
+    "multi_round",
+    "k_seq",
+    "recursive",
+    "sequoia",
+    "greedy_plus_one",
+    "spechub",
+    "traversal",
+    "gbv",
+    "mixed",
+)
 
 
 class Speculator:
@@ -43,8 +59,13 @@ class Speculator:
         Largest tree of a request, node 0 (the last committed token) counted.
     max_depth : int, optional
         Deepest drafted node.
-    verifier : "auto" or "sampled", optional
-        ``"auto"`` keeps the path promise, which for these sources is sampled-verify.
+    verifier : str, optional
+        ``"auto"`` keeps the path promise: the ordinary draw of the target decides, whatever was
+        drafted. ``"law"`` keeps the law alone and takes the rule that accepts most for the drafts
+        at hand. A name selects it: ``"sampled"``, ``"race"``, ``"token"``, ``"block"``,
+        ``"multi_round"``, ``"k_seq"``, ``"recursive"``, ``"sequoia"``, ``"greedy_plus_one"``,
+        ``"spechub"``, ``"traversal"``, ``"gbv"``, ``"mixed"``. A verifier that would bias the
+        drafts of a batch is refused when it is used (`UnsupportedError`).
     policy : "auto" or "full", optional
         ``"auto"`` cuts each tree where the expected tokens per second are highest, once
         `observe_forward` has reported times of two sizes; ``"full"`` uses the whole budget.
@@ -81,7 +102,7 @@ class Speculator:
     7
     """
 
-    __slots__ = ("_core", "_vocab_size")
+    __slots__ = ("_core", "_verifier", "_vocab_size")
 
     def __init__(
         self,
@@ -108,6 +129,7 @@ class Speculator:
             vocab_size, list(sources), max_nodes, max_depth, policy, seed, max_bytes
         )
         self._vocab_size = vocab_size
+        self._verifier = verifier
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Speculator:
@@ -121,6 +143,7 @@ class Speculator:
         self = cls.__new__(cls)
         self._core = _core.Speculator.load(path)
         self._vocab_size = self._core.config["vocab_size"]
+        self._verifier = "auto"
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -151,6 +174,7 @@ class Speculator:
         branch: int = 0,
         draw: str = "cdf",
         constraint: Any | None = None,
+        pipeline: Any | None = None,
     ) -> Request:
         """Start a request.
 
@@ -173,6 +197,10 @@ class Speculator:
         constraint : matcher, optional
             Mask along the output, forked here; draft nodes that it forbids are pruned and
             ``verify(logits=)`` applies it.
+        pipeline : sampling.Pipeline, optional
+            The request's processed law: penalties and masks advance along every draft path,
+            tokens that its hard masks forbid are not drafted, and ``verify(logits=)`` takes no
+            parameters beside it.
 
         Returns
         -------
@@ -182,10 +210,14 @@ class Speculator:
         ------
         InputError
             Empty prompt, or a constraint of another width.
+        UnsupportedError
+            The pipeline needs rows that verification does not have (self-debiasing).
         TokenError
             An id outside the vocabulary.
         """
-        return self._core.start(prompt_ids, group, tenant, seed, branch, draw, constraint)
+        return self._core.start(
+            prompt_ids, group, tenant, seed, branch, draw, constraint, pipeline
+        )
 
     def propose(self, requests: Iterable[Request], max_total: int | None = None) -> TreeBatch:
         """Grow one draft tree a request.
@@ -217,6 +249,7 @@ class Speculator:
         top_p: Any = 1.0,
         min_p: Any = 0.0,
         top_ids: Any | None = None,
+        lossy: str | None = None,
     ) -> Verified:
         """Decide which drafts the target itself would have chosen. Nothing is committed.
 
@@ -234,8 +267,12 @@ class Speculator:
             below 1e-5 is greedy, lowest id on ties. Only for `logits`.
         top_ids : int array, shape (N, k), optional
             Best ids of each row, best first, -1 padded: feeds ``"recycle"`` when ids are verified.
-        q : None
-            Reserved for verifiers of sampled drafts.
+        q : float array, shape (N, vocab), optional
+            Draft probabilities: row ``i`` is the law that the children of node ``i`` were drawn
+            from. Verifiers of drawn drafts test against it; ``"auto"`` needs none.
+        lossy : "typical", "threshold" or "top_k", optional
+            A rule that is *not* lossless, in place of the verifier; ``out.deviation`` bounds the
+            total variation of each request's text.
 
         Returns
         -------
@@ -249,14 +286,12 @@ class Speculator:
         InputError
             Wrong shape, dtype or device; NaN or +inf in a row that the walk reached.
         """
-        if q is not None:
-            raise UnsupportedError(
-                "q is read by verifiers of sampled drafts, which this version does not have; "
-                "the drafts of its sources are verified without it"
-            )
         if (sampled is None) == (logits is None):
             raise InputError("give exactly one of sampled and logits")
         if sampled is not None:
+            if self._verifier not in ("auto", "law", "sampled", "race") or lossy is not None:
+                name = self._verifier if lossy is None else lossy
+                raise UnsupportedError(f"{name!r} reads rows of the target: pass logits=")
             return self._core.verify_ids(batch, sampled, top_ids)
         if top_ids is not None:
             raise InputError("top_ids belongs to sampled=; with logits= the rows are at hand")
@@ -267,7 +302,9 @@ class Speculator:
             _column("top_p", top_p, n, float),
             _column("min_p", min_p, n, float),
         )
-        return self._core.verify_logits(batch, logits, list(zip(*columns, strict=True)))
+        return self._core.verify_logits(
+            batch, logits, list(zip(*columns, strict=True)), q, self._verifier, lossy
+        )
 
     def commit(self, out: Verified) -> None:
         """Append the emitted tokens and let the stores learn from the pass.

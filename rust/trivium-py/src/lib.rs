@@ -12,7 +12,9 @@ mod cuda;
 mod errors;
 mod grammar;
 mod guard;
+mod sampling;
 mod spec;
+mod verify;
 mod vocab;
 mod voter;
 
@@ -23,7 +25,11 @@ mod _core {
     #[pymodule_export]
     use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};
     #[pymodule_export]
+    use crate::sampling::{PyHeal, PyPipeline, PySampler, back_off, covers};
+    #[pymodule_export]
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
+    #[pymodule_export]
+    use crate::verify::{check_mutants, check_verifiers, verifier_takes, verifiers, verify_tree_py};
     #[pymodule_export]
     use crate::vocab::PyVocabulary;
     #[pymodule_export]

@@ -11,11 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use trivium_core::{Constraint, Draw, Error, TargetLaw, TokenId, ids};
 use trivium_sample::Params;
 use trivium_spec::tree::{self, DraftLaw};
+use trivium_spec::verify::{LossyRule, Rows, VerifierChoice};
 use trivium_spec::{
     Policy, Request, RequestOptions, Scope, Speculator, SpeculatorConfig, TreeBatch, Verified,
 };
 
-fn token_ids(py: Python<'_>, object: &Bound<'_, PyAny>, what: &'static str, vocab: usize) -> PyRes<Vec<TokenId>> {
+fn token_ids(
+    py: Python<'_>,
+    object: &Bound<'_, PyAny>,
+    what: &'static str,
+    vocab: usize,
+) -> PyRes<Vec<TokenId>> {
     let raw = integers(object, what)?;
     raw.iter().map(|&t| ids::check_id(t, vocab)).collect::<Result<Vec<_>, _>>().or_raise(py)
 }
@@ -127,10 +133,11 @@ pub(crate) struct PyTreeBatch {
 #[pymethods]
 impl PyTreeBatch {
     /// Trees that the host built: `tokens`, `parents` int [N], `cu_nodes` int [B + 1], one tree a
-    /// request; `parents` are local to a request. `law` says how tokens were chosen: "point_mass"
-    /// or "race".
+    /// request; `parents` are local to a request. `law` says how tokens were chosen, `pruning` what
+    /// was taken away afterwards, `roles` (0 chosen, 1 drawn) how each node of a mixed tree came in.
     #[staticmethod]
-    #[pyo3(signature = (tokens, parents, cu_nodes, *, requests, law="point_mass"))]
+    #[pyo3(signature = (tokens, parents, cu_nodes, *, requests, law="point_mass", pruning="none", roles=None))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments of one Python method
     fn from_arrays(
         py: Python<'_>,
         tokens: &Bound<'_, PyAny>,
@@ -138,34 +145,23 @@ impl PyTreeBatch {
         cu_nodes: &Bound<'_, PyAny>,
         requests: Vec<Py<PyRequest>>,
         law: &str,
+        pruning: &str,
+        roles: Option<&Bound<'_, PyAny>>,
     ) -> PyRes<Self> {
-        let law = match law {
-            "point_mass" => DraftLaw::PointMass,
-            "race" => DraftLaw::Race,
-            other => {
-                return Err(to_py(
-                    py,
-                    &Error::unsupported(
-                        format!("draft law {other:?}"),
-                        "in from_arrays",
-                        "the laws are \"point_mass\" and \"race\"",
-                    ),
-                ));
-            }
-        };
+        let law: DraftLaw = law.parse().or_raise(py)?;
+        let pruning = pruning.parse().or_raise(py)?;
+        let roles = crate::verify::roles(roles)?;
         let Some(first) = requests.first() else {
             return Err(input(py, "requests", "is empty"));
         };
         let vocab = first.get().spec.config().vocab_size;
         let tokens = token_ids(py, tokens, "tokens", vocab)?;
-        let parents: Vec<i32> = integers(parents, "parents")?
-            .into_iter()
-            .map(|p| i32::try_from(p).map_err(|_| Error::input("parents", format!("{p} is no node"))))
-            .collect::<Result<_, _>>()
-            .or_raise(py)?;
+        let parents = crate::verify::parents(py, parents)?;
         let cu: Vec<usize> = integers(cu_nodes, "cu_nodes")?
             .into_iter()
-            .map(|p| usize::try_from(p).map_err(|_| Error::input("cu_nodes", format!("{p} is negative"))))
+            .map(|p| {
+                usize::try_from(p).map_err(|_| Error::input("cu_nodes", format!("{p} is negative")))
+            })
             .collect::<Result<_, _>>()
             .or_raise(py)?;
         let inner = attached(py, || {
@@ -173,7 +169,8 @@ impl PyTreeBatch {
                 .iter()
                 .map(|r| Ok(r.get().locked()?.len()))
                 .collect::<Result<Vec<_>, Error>>()?;
-            TreeBatch::from_arrays(&tokens, &parents, &cu, &lens, law, vocab)
+            let origin = tree::Origin { law, pruning, roles: &roles };
+            TreeBatch::from_arrays(&tokens, &parents, &cu, &lens, origin, vocab)
         })?;
         Ok(Self { inner, requests })
     }
@@ -247,7 +244,10 @@ impl PyTreeBatch {
 
     /// First-child and next-sibling tables, -1 where none: two int64 [N] arrays of local nodes, as
     /// SGLang and XGrammar read them.
-    fn links<'py>(&self, py: Python<'py>) -> (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>) {
+    fn links<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>) {
         let (mut token, mut sibling) = (Vec::new(), Vec::new());
         for b in 0..self.inner.len() {
             let links = tree::links(&self.inner.parents()[self.inner.span(b)]);
@@ -281,7 +281,11 @@ pub(crate) struct PyVerified {
 }
 
 impl PyVerified {
-    fn with<T>(&self, py: Python<'_>, f: impl FnOnce(&mut Verified) -> Result<T, Error>) -> PyRes<T> {
+    fn with<T>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&mut Verified) -> Result<T, Error>,
+    ) -> PyRes<T> {
         attached(py, || f(&mut *lock(&self.inner, "verification")?))
     }
 }
@@ -317,6 +321,13 @@ impl PyVerified {
         Ok(self.with(py, |v| Ok(v.logprobs().map(<[f32]>::to_vec)))?.map(|lp| array(py, lp)))
     }
 
+    /// Under a lossy rule, a bound on the total variation between each request's emitted text and
+    /// the target's law: float32 [B]; None under every other verifier, which has none.
+    #[getter]
+    fn deviation<'py>(&self, py: Python<'py>) -> PyRes<Option<Bound<'py, PyArray1<f32>>>> {
+        Ok(self.with(py, |v| Ok(v.deviation().map(<[f32]>::to_vec)))?.map(|d| array(py, d)))
+    }
+
     /// Local node rows whose cache entries stay, node 0 first: int32 [T].
     #[getter]
     fn kv_gather<'py>(&self, py: Python<'py>) -> PyRes<Bound<'py, PyArray1<i32>>> {
@@ -330,9 +341,7 @@ impl PyVerified {
 }
 
 /// Locks every request; one that stands twice is the caller's bug.
-fn lock_all<'a>(
-    requests: &'a [Py<PyRequest>],
-) -> Result<Vec<MutexGuard<'a, Request>>, Error> {
+fn lock_all<'a>(requests: &'a [Py<PyRequest>]) -> Result<Vec<MutexGuard<'a, Request>>, Error> {
     requests.iter().map(|r| r.get().locked()).collect()
 }
 
@@ -346,7 +355,9 @@ impl PySpeculator {
     fn own(&self, py: Python<'_>, requests: &[Py<PyRequest>]) -> PyRes<()> {
         match requests.iter().position(|r| !Arc::ptr_eq(&r.get().spec, &self.inner)) {
             None => Ok(()),
-            Some(i) => Err(input(py, "requests", format!("request {i} belongs to another speculator"))),
+            Some(i) => {
+                Err(input(py, "requests", format!("request {i} belongs to another speculator")))
+            }
         }
     }
 }
@@ -379,15 +390,8 @@ impl PySpeculator {
                 ));
             }
         };
-        let config = SpeculatorConfig {
-            vocab_size,
-            sources,
-            max_nodes,
-            max_depth,
-            policy,
-            seed,
-            max_bytes,
-        };
+        let config =
+            SpeculatorConfig { vocab_size, sources, max_nodes, max_depth, policy, seed, max_bytes };
         Ok(Self { inner: Arc::new(guard(py, || Speculator::new(config))?) })
     }
 
@@ -425,22 +429,35 @@ impl PySpeculator {
         branch: u32,
         draw: &str,
         constraint: Option<&Bound<'_, PyAny>>,
+        pipeline: Option<&Bound<'_, PyAny>>,
     ) -> PyRes<PyRequest> {
         let draw = match draw {
             "cdf" => Draw::Cdf,
             "race" => Draw::Race,
-            other => return Err(input(py, "draw", format!("{other:?} is neither \"cdf\" nor \"race\""))),
+            other => {
+                return Err(input(
+                    py,
+                    "draw",
+                    format!("{other:?} is neither \"cdf\" nor \"race\""),
+                ));
+            }
         };
         let constraint: Option<Box<dyn Constraint>> =
             constraint.map(|c| crate::constraint::of(c)).transpose()?;
         let prompt = token_ids(py, prompt, "prompt_ids", self.inner.config().vocab_size)?;
+        let law = pipeline
+            .map(|p| {
+                let seed = seed.unwrap_or(self.inner.config().seed);
+                crate::sampling::law_of(p, &prompt, seed, branch)
+            })
+            .transpose()?;
         let options = RequestOptions {
             scope: Scope { tenant, group },
             seed,
             branch,
             draw,
             constraint,
-            law: None,
+            law,
         };
         let inner = guard(py, || self.inner.start(&prompt, options))?;
         Ok(PyRequest { spec: self.inner.clone(), inner: Mutex::new(inner) })
@@ -493,17 +510,28 @@ impl PySpeculator {
         })
     }
 
-    /// `params` has one (temperature, top_k, top_p, min_p) a request.
+    /// `params` has one (temperature, top_k, top_p, min_p) a request. `verifier` is "auto", "law" or
+    /// a name; `lossy` names a rule that is not lossless, and then decides alone.
+    #[pyo3(signature = (batch, rows, params, q=None, verifier="auto", lossy=None))]
+    #[allow(clippy::too_many_arguments)] // keyword arguments of one Python method
     fn verify_logits(
         &self,
         py: Python<'_>,
         batch: &PyTreeBatch,
         rows: &Bound<'_, PyAny>,
         params: Vec<(f32, usize, f32, f32)>,
+        q: Option<&Bound<'_, PyAny>>,
+        verifier: &str,
+        lossy: Option<&str>,
     ) -> PyRes<PyVerified> {
         self.own(py, &batch.requests)?;
+        let choice: VerifierChoice = verifier.parse().or_raise(py)?;
+        let lossy: Option<LossyRule> = lossy.map(str::parse).transpose().or_raise(py)?;
+        let draft = q.map(|q| logits(q, "q")).transpose()?;
+        let q = draft.as_ref().map(Foreign::logits).transpose()?;
         let foreign = logits(rows, "logits")?;
         let view = foreign.logits()?;
+        let neutral: Vec<bool> = params.iter().map(|p| *p == (1.0, 0, 1.0, 0.0)).collect();
         let laws = params
             .into_iter()
             .map(|(temperature, top_k, top_p, min_p)| {
@@ -515,7 +543,17 @@ impl PySpeculator {
         let inner = guard(py, || {
             let mut guards = lock_all(&batch.requests)?;
             let views: Vec<&mut Request> = guards.iter_mut().map(|g| &mut **g).collect();
-            self.inner.verify_logits(&batch.inner, &views, view, &laws)
+            if let Some(b) = views.iter().zip(&neutral).position(|(r, n)| r.has_law() && !n) {
+                return Err(Error::input(
+                    "temperature",
+                    format!("request {b} started with a pipeline, which decides alone"),
+                ));
+            }
+            let rows = Rows { logits: view, q, laws: &laws };
+            match lossy {
+                Some(rule) => self.inner.verify_lossy(&batch.inner, &views, rows, rule),
+                None => self.inner.verify_rows(&batch.inner, &views, rows, choice),
+            }
         })?;
         Ok(PyVerified {
             inner: Mutex::new(inner),

@@ -51,7 +51,7 @@ fn rows() -> Vec<Vec<f32>> {
             (0..20_000u32)
                 .map(|i| {
                     let h = (i + r * 7919).wrapping_mul(2_654_435_761) >> 8;
-                    -((h % 10_007) as f32 / 10_007.0).ln() - (h % 13) as f32
+                    -((h % 10_007 + 1) as f32 / 10_008.0).ln() - (h % 13) as f32
                 })
                 .collect()
         })
@@ -78,7 +78,7 @@ fn steady_state_allocates_nothing() {
     let rows = rows();
     let mut row = ScaledRow::new();
     for draw in [Draw::Cdf, Draw::Race] {
-        let mut run = |row: &mut ScaledRow| {
+        let run = |row: &mut ScaledRow| {
             for (i, logits) in rows.iter().enumerate() {
                 let input = Input {
                     logits: (&logits[..]).into(),
@@ -98,7 +98,7 @@ fn steady_state_allocates_nothing() {
     let law = Params { temperature: 0.7, top_k: 50, top_p: 0.9, min_p: 0.05 };
     let flat = Params { temperature: 1.5, top_k: 0, top_p: 0.99, min_p: 0.0 };
     for law in [law, flat] {
-        let mut run = |row: &mut ScaledRow| {
+        let run = |row: &mut ScaledRow| {
             for logits in &rows {
                 law.process((&logits[..]).into(), None, row).unwrap();
                 row.draw(Draw::Cdf, Address::new(1, 2, 3));

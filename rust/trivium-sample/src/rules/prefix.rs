@@ -30,70 +30,48 @@ pub(crate) fn fixed(weight: f64) -> u64 {
 pub(crate) const FIXED: f64 = (1u64 << 42) as f64;
 
 const BUCKETS: usize = 512;
-/// Below this, sorting everything is cheaper.
+/// Up to here, sorting everything is cheaper.
 const SMALL: usize = 96;
 
-fn order(a: &Candidate, b: &Candidate) -> Ordering {
+/// The order in which tokens enter.
+pub(crate) fn order(a: &Candidate, b: &Candidate) -> Ordering {
     a.key.total_cmp(&b.key).then(b.logit.total_cmp(&a.logit)).then(a.token.cmp(&b.token))
 }
 
-/// Partitions `all` so that the first n candidates are the smallest prefix with `target` of weight
-/// (all of them, if they have less); returns n. With `ties`, equals of the last one join.
-pub(crate) fn smallest_prefix(all: &mut [Candidate], target: u64, range: f32, ties: bool) -> usize {
-    let (start, end, before) =
-        if all.len() <= SMALL { (0, all.len(), 0) } else { crossing_bucket(all, target, range) };
-    all[start..end].sort_unstable_by(order);
-    let mut mass = before;
-    let mut n = end;
-    for (i, c) in all[start..end].iter().enumerate() {
+/// The last token of the smallest prefix with `target` of weight among `ids`; `None` if they have
+/// less. `key` is the candidate's. Keys lie between 0 and about `range`; beyond it they are merely slower. `buffer` holds the
+/// bucket that crosses.
+pub(crate) fn last_of_prefix(
+    ids: &[TokenId],
+    key: impl Fn(TokenId) -> f32,
+    weigh: impl Fn(&TokenId) -> Candidate,
+    target: u64,
+    range: f32,
+    buffer: &mut Vec<Candidate>,
+) -> Option<Candidate> {
+    buffer.clear();
+    let mut mass = 0;
+    if ids.len() <= SMALL {
+        buffer.extend(ids.iter().map(weigh));
+    } else {
+        let scale = BUCKETS as f32 / range.max(f32::MIN_POSITIVE);
+        let bucket = |key: f32| ((key * scale) as usize).min(BUCKETS - 1);
+        let mut sums = [0u64; BUCKETS];
+        for c in ids.iter().map(&weigh) {
+            sums[bucket(c.key)] += c.weight;
+        }
+        let crossing = sums.iter().position(|&m| {
+            mass += m;
+            mass >= target
+        })?;
+        mass -= sums[crossing];
+        buffer.extend(ids.iter().filter(|&&t| bucket(key(t)) == crossing).map(&weigh));
+    }
+    buffer.sort_unstable_by(order);
+    buffer.iter().copied().find(|c| {
         mass += c.weight;
-        if mass >= target {
-            n = start + i + 1;
-            break;
-        }
-    }
-    if ties && n > 0 {
-        let last = all[n - 1].key;
-        // A bucket holds all equals of a key.
-        n += all[n..end].iter().take_while(|c| c.key == last).count();
-    }
-    n
-}
-
-/// Moves the candidates of lower buckets to the front and those of the crossing bucket behind them.
-fn crossing_bucket(all: &mut [Candidate], target: u64, range: f32) -> (usize, usize, u64) {
-    let scale = BUCKETS as f32 / range.max(f32::MIN_POSITIVE);
-    let bucket = |c: &Candidate| ((c.key * scale) as usize).min(BUCKETS - 1);
-    let mut mass = [0u64; BUCKETS];
-    for c in all.iter() {
-        mass[bucket(c)] += c.weight;
-    }
-    let mut before = 0;
-    let mut crossing = BUCKETS - 1;
-    for (b, &m) in mass.iter().enumerate() {
-        if before + m >= target {
-            crossing = b;
-            break;
-        }
-        if b < BUCKETS - 1 {
-            before += m;
-        }
-    }
-    let mut start = 0;
-    for i in 0..all.len() {
-        if bucket(&all[i]) < crossing {
-            all.swap(start, i);
-            start += 1;
-        }
-    }
-    let mut end = start;
-    for i in start..all.len() {
-        if bucket(&all[i]) == crossing {
-            all.swap(end, i);
-            end += 1;
-        }
-    }
-    (start, end, before)
+        mass >= target
+    })
 }
 
 #[cfg(test)]
@@ -126,16 +104,20 @@ mod tests {
             keys in prop::collection::vec((0f32..9.0, 0u8..3), 1..700), share in 0f64..1.1,
             range in 0.5f32..20.0, ties: bool,
         ) {
-            let mut all: Vec<Candidate> = keys.iter().enumerate().map(|(i, &(k, coarse))| {
+            let all: Vec<Candidate> = keys.iter().enumerate().map(|(i, &(k, coarse))| {
                 let key = if coarse > 0 { k.floor() } else { k };
                 Candidate { key, logit: -key, token: i as u32, weight: fixed(f64::from((-key).exp())) }
             }).collect();
             let total: u64 = all.iter().map(|c| c.weight).sum();
             let target = ((total as f64 * share) as u64).max(1);
             let want = naive(&all, target, ties);
-            let n = smallest_prefix(&mut all, target, range, ties);
-            let mut got: Vec<TokenId> = all[..n].iter().map(|c| c.token).collect();
-            got.sort_unstable();
+            let ids: Vec<TokenId> = (0..all.len() as u32).collect();
+            let last = last_of_prefix(
+                &ids, |t| all[t as usize].key, |&t| all[t as usize], target, range, &mut Vec::new());
+            let got: Vec<TokenId> = ids.into_iter().filter(|&t| {
+                let c = all[t as usize];
+                last.is_none_or(|l| order(&c, &l).is_le() || (ties && c.key == l.key))
+            }).collect();
             prop_assert_eq!(got, want);
         }
     }

@@ -8,7 +8,7 @@
 //! After the pass that sums the row, only a head of it is touched: tokens within 4, 8, 16, ... nats
 //! of the best, until they hold the mass.
 
-use super::prefix::{FIXED, smallest_prefix};
+use super::prefix::{FIXED, last_of_prefix};
 use super::{Candidate, Context, Phase, Processor, Row, Scratch, fixed, range};
 use serde::{Deserialize, Serialize};
 use trivium_core::ScaledRow;
@@ -42,37 +42,41 @@ impl Processor for TopP {
     }
 }
 
-/// Applies top-p to a settled row; `p >= 1` keeps everything. One exponential a token left.
+/// Nats below the best at which a weight is nothing in fixed point.
+const REACH: f32 = 30.0;
+
+/// Applies top-p to a settled row; `p >= 1` keeps everything. One exponential a token left, and one
+/// more a token of the head.
 pub(crate) fn apply(row: &mut ScaledRow, p: f32, scratch: &mut Scratch) -> Result<()> {
     if p >= 1.0 {
         return Ok(());
     }
     let target = ((f64::from(p.max(0.0)) * row.total() * FIXED).ceil() as u64).max(1);
     let Scratch { ids, candidates, .. } = scratch;
-    let mut depth = if row.kept().is_some() { 88.0 } else { 4.0 };
+    // A total of many times the best weight is a broad head: no use in starting at the top.
+    let narrow = row.kept().is_none() && row.total() < 64.0;
+    let mut depth = if narrow { 4.0 } else { REACH };
     loop {
         ids.clear();
-        candidates.clear();
         row.collect_at_least((row.max() - depth).max(f32::MIN), ids);
         let (scaled, max) = (row.scaled(), row.max());
-        let mut mass = 0u64;
-        candidates.extend(ids.iter().map(|&token| {
-            let logit = scaled[token as usize];
+        let key = |token: u32| max - scaled[token as usize];
+        let weigh = |&token: &u32| {
+            // Plus zero: both zeros are one place in the order.
+            let logit = scaled[token as usize] + 0.0;
             let weight = fixed(f64::from(exp_neg(logit - max)));
-            mass += weight;
-            Candidate { key: max - logit, logit, token, weight }
-        }));
-        if mass >= target {
-            break;
+            Candidate { key: key(token), logit, token, weight }
+        };
+        if let Some(last) = last_of_prefix(ids, key, weigh, target, depth, candidates) {
+            ids.retain(|&t| {
+                let x = scaled[t as usize];
+                x > last.logit || (x == last.logit && t <= last.token)
+            });
+            return row.keep(ids);
         }
-        if depth >= 88.0 {
+        if depth >= REACH {
             return Ok(());
         }
-        depth *= 2.0;
+        depth = (depth * 2.0).min(REACH);
     }
-    let n = smallest_prefix(candidates, target, depth, false);
-    ids.clear();
-    ids.extend(candidates[..n].iter().map(|c| c.token));
-    ids.sort_unstable();
-    row.keep(ids)
 }

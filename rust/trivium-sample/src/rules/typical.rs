@@ -4,7 +4,7 @@
 //! `d = z - z_max` and `m = E[d]` the deviation is `|m - d|`: no logarithm of p is needed. It may drop
 //! the arg-max. Equals of the last deviation are kept with `ties`, as transformers does.
 
-use super::prefix::{FIXED, smallest_prefix};
+use super::prefix::{FIXED, last_of_prefix, order};
 use super::{Candidate, Context, Phase, Processor, Row, Scratch, fixed, range};
 use serde::{Deserialize, Serialize};
 use trivium_core::error::Result;
@@ -42,19 +42,19 @@ impl Processor for Typical {
         // Weights below are zero: they can neither help nor be drawn.
         law.collect_at_least((law.max() - 87.0).max(f32::MIN), ids);
         let (scaled, max) = (law.scaled(), law.max());
-        candidates.clear();
-        let mut reach = 0f32;
-        candidates.extend(ids.iter().map(|&token| {
-            let logit = scaled[token as usize];
-            let d = logit - max;
-            let key = (mean - f64::from(d)).abs() as f32;
-            reach = reach.max(key);
-            Candidate { key, logit, token, weight: fixed(f64::from(exp_neg(d))) }
-        }));
-        let n = smallest_prefix(candidates, target, reach, self.ties);
-        ids.clear();
-        ids.extend(candidates[..n].iter().map(|c| c.token));
-        ids.sort_unstable();
+        let key = |t: u32| (mean - f64::from(scaled[t as usize] - max)).abs() as f32;
+        let weigh = |&token: &u32| {
+            // Plus zero: both zeros are one place in the order.
+            let logit = scaled[token as usize] + 0.0;
+            let weight = fixed(f64::from(exp_neg(logit - max)));
+            Candidate { key: key(token), logit, token, weight }
+        };
+        if let Some(last) = last_of_prefix(ids, key, weigh, target, 87.0, candidates) {
+            ids.retain(|t| {
+                let c = weigh(t);
+                (self.ties && c.key == last.key) || order(&c, &last).is_le()
+            });
+        }
         law.keep(ids)
     }
 

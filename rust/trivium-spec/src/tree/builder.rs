@@ -100,8 +100,8 @@ struct Growing {
 }
 
 impl Growing {
-    /// Moves a constraint to a node: back to the common ancestor, then down.
-    fn move_to(&mut self, constraint: &mut dyn Constraint, node: usize) -> Result<()> {
+    /// Nodes from below node 0 down to `node`.
+    fn path(&self, node: usize) -> Vec<usize> {
         let mut path = Vec::with_capacity(usize::from(self.depths[node]));
         let mut n = node;
         while n != 0 {
@@ -109,6 +109,12 @@ impl Growing {
             n = self.parents[n] as usize;
         }
         path.reverse();
+        path
+    }
+
+    /// Moves a constraint to a node: back to the common ancestor, then down.
+    fn move_to(&mut self, constraint: &mut dyn Constraint, node: usize) -> Result<()> {
+        let path = self.path(node);
         let shared = path.iter().zip(&self.walked).take_while(|(a, b)| a == b).count();
         let back = self.walked.len() - shared;
         constraint.rollback(back)?;
@@ -273,6 +279,11 @@ fn expand(
                 return Err(e);
             }
         }
+    }
+    if let Some(law) = request.law.as_ref().filter(|l| l.has_masks()) {
+        let mut law = law.fork();
+        tree.path(node).iter().for_each(|&n| law.observe(tree.tokens[n]));
+        merged.retain(|m| !law.forbids(m.0));
     }
     // Siblings exclude each other: their estimates cannot add up to more than 1.
     let sum: f32 = merged.iter().map(|m| m.1).sum();
