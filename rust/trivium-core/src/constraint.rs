@@ -48,6 +48,11 @@ pub trait Constraint: Send + Sync {
         None
     }
 
+    /// Whether nothing may follow: the text has ended, as after an end of sequence.
+    fn is_finished(&self) -> bool {
+        false
+    }
+
     /// Number of committed tokens.
     fn len(&self) -> usize;
 

@@ -344,6 +344,10 @@ impl Constraint for Matcher {
         Self::len(self)
     }
 
+    fn is_finished(&self) -> bool {
+        self.is_finished()
+    }
+
     fn fork(&self) -> Box<dyn Constraint> {
         Box::new(self.clone())
     }

@@ -248,7 +248,8 @@ impl Speculator {
                 Some((flat, k)) if k > 0 => host_top_ids(batch, b, nodes, flat, k),
                 _ => Vec::new(),
             };
-            sampled::verify_request(batch, b, &mut rows, tops, &mut out)?;
+            let constraint = requests[b].constraint.as_deref();
+            sampled::verify_request(batch, b, &mut rows, tops, constraint, &mut out)?;
         }
         Ok(out)
     }

@@ -340,8 +340,12 @@ def test_an_accepted_end_of_sequence_draft_ends_the_walk():
     spec = Speculator(3, sources=[])
     request = spec.start([1], constraint=GrammarMask.regex("ab", vocab).matcher())
     tree = TreeBatch.from_arrays([1, 0, 1, 2], [-1, 0, 1, 2], [0, 4], requests=[request])
+    rows = np.zeros((4, 3), np.float32)
+    rows[3] = np.nan  # the host's row behind the end means nothing
+    ids = spec.verify(tree, sampled=[0, 1, 2, -1])
+    assert (ids.tokens.tolist(), ids.kv_gather.tolist()) == ([0, 1, 2], [0, 1, 2])
     for temperature in (0.0, 1.0):
-        out = spec.verify(tree, logits=np.zeros((4, 3), np.float32), temperature=temperature)
+        out = spec.verify(tree, logits=rows, temperature=temperature)
         assert out.tokens.tolist() == [0, 1, 2]
         assert out.kv_gather.tolist() == [0, 1, 2], "the end's own node is not kept"
         assert out.logprobs.tolist() == [0, 0, 0], "each token was the only one allowed"

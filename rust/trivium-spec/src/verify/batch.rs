@@ -226,10 +226,11 @@ impl Speculator {
         let mut walks = Vec::with_capacity(jobs.len());
         for (job, r) in jobs.iter().zip(requests) {
             let mut chance = Keyed::new(r.seed, r.branch);
-            let out = SCRATCH.with_borrow_mut(|s| {
+            let mut out = SCRATCH.with_borrow_mut(|s| {
                 let mut laws = LogitLaws::new(rows.logits, None, job.first, job.side, &mut s.rows);
                 rule.verify(&job.tree, &mut laws, &mut chance)
             })?;
+            out.walk.cut(job.side.constraint)?;
             deviations.push(out.deviation as f32);
             walks.push(Ok((out.walk, Vec::new())));
         }
@@ -305,7 +306,8 @@ fn run(
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { rows: row_scratch, work, tops } = scratch;
         let mut laws = LogitLaws::new(rows.logits, rows.q, job.first, job.side, row_scratch);
-        let walk = verify_tree(job.verifier, &job.tree, &mut laws, chance, work)?;
+        let mut walk = verify_tree(job.verifier, &job.tree, &mut laws, chance, work)?;
+        walk.cut(job.side.constraint)?;
         let tops = if recycles {
             sampled::top_ids(batch, b, &walk.nodes, &rows.logits, tops)
         } else {

@@ -26,6 +26,7 @@ use trivium_core::{Chance, Purpose, TokenId};
 
 /// What becomes of drafts behind the first rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::manual_non_exhaustive)] // the hidden one is a fault that the oracle plants
 pub enum Redraft {
     /// A fresh draw from the fresh law.
     Independent,

@@ -16,6 +16,8 @@ pub(crate) struct RowScratch {
     words: Vec<u32>,
     p: Vec<f32>,
     q: Vec<f32>,
+    /// Stands for rows behind the end of a constraint.
+    flat: Vec<f32>,
 }
 
 /// What belongs to one request.
@@ -84,7 +86,7 @@ impl<'a> LogitLaws<'a> {
     fn load(&mut self, node: usize, path: &[TokenId]) -> Result<()> {
         self.follow(path);
         let row = self.first + node;
-        let RowScratch { row: scaled, words, .. } = &mut *self.scratch;
+        let RowScratch { row: scaled, words, flat, .. } = &mut *self.scratch;
         let along = match &mut self.along {
             // Nothing to follow yet: the request's own objects will do.
             None if path.is_empty() => None,
@@ -98,6 +100,7 @@ impl<'a> LogitLaws<'a> {
                 for &(token, log_prob) in &self.trail[along.len..] {
                     along.law.observe_drawn(token, log_prob);
                     if let Some(c) = &mut along.constraint
+                        && !c.is_finished()
                         && !c.commit(token)?
                     {
                         // Rules stop at tokens of probability 0 before they read further rows.
@@ -116,6 +119,12 @@ impl<'a> LogitLaws<'a> {
         };
         let allowed = match constraint {
             None => None,
+            Some(c) if !path.is_empty() && c.is_finished() => {
+                // Behind the end there is no law; whatever is drawn here is cut off the walk.
+                flat.clear();
+                flat.resize(self.logits.vocab(), 0.0);
+                return scaled.load(LogitsRow::F32(flat), None, 1.0);
+            }
             Some(c) => {
                 words.resize(mask::words(c.num_rows().max(self.logits.vocab())), 0);
                 words.fill(0);

@@ -15,7 +15,7 @@
 //!
 //! "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads" (typical;
 //! ε = 0.3, α = 0.09 as released), serving stacks' acceptance thresholds, "Blockwise Parallel
-//! Decoding for Deep Autoregressive Models" (top_k). Deviation from Medusa's release: the first
+//! Decoding for Deep Autoregressive Models" (`top_k`). Deviation from Medusa's release: the first
 //! token behind the accepted path is drawn, not taken greedily, and the path without nucleus works.
 //!
 //! Two rules work on more than a token: [`RewardGate`] ("Reward-Guided Speculative Decoding for

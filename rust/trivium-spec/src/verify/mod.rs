@@ -46,8 +46,8 @@ pub use walk::{Tree, Work, verify_tree, verify_with_faults};
 use crate::draft::TopIds;
 use crate::draft::mixture::Evidence;
 use crate::tree::TreeBatch;
-use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
+use trivium_core::{Constraint, TokenId};
 
 /// What a verification decided, for a batch. Committed tokens of request `b` are
 /// `tokens[cu_tokens[b]..cu_tokens[b + 1]]`: the accepted drafts and one more.
@@ -157,6 +157,31 @@ pub struct Walk {
     pub tokens: Vec<TokenId>,
     /// Natural log-probability of each emitted token under the target's law.
     pub logprobs: Vec<f32>,
+}
+
+impl Walk {
+    /// Ends the walk at the token that finishes the constraint, if one does: what a rule drew behind
+    /// it is no text. The node of that token is not kept, since nothing will follow it.
+    pub(crate) fn cut(&mut self, constraint: Option<&dyn Constraint>) -> Result<()> {
+        let Some(constraint) = constraint else { return Ok(()) };
+        if self.tokens.len() < 2 {
+            return Ok(());
+        }
+        let mut along = constraint.fork();
+        for (i, &token) in self.tokens.iter().enumerate() {
+            // A token that the host sampled against the mask is refused at commit, not here.
+            if !along.commit(token)? {
+                break;
+            }
+            if along.is_finished() {
+                self.tokens.truncate(i + 1);
+                self.logprobs.truncate(i + 1);
+                self.nodes.truncate(i);
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Verified {

@@ -40,7 +40,7 @@ impl<'a> Row<'a> {
     pub fn checked(weights: &'a [f32], what: &'static str, row: usize) -> Result<Self> {
         let total = sum(weights);
         // A NaN or an infinity makes the sum so; negatives need their own look.
-        let negative = weights.iter().fold(false, |bad, &w| bad | (w < 0.0));
+        let negative = weights.iter().fold(0u32, |bad, &w| bad | u32::from(w < 0.0)) != 0;
         if negative || !total.is_finite() {
             let bad = weights.iter().position(|w| !(*w >= 0.0 && w.is_finite())).unwrap_or(0);
             return Err(Error::input(
@@ -83,7 +83,7 @@ impl<'a> Row<'a> {
 }
 
 /// Adds eight lanes of terms in the frozen order.
-#[inline(always)]
+#[inline]
 fn lanes(n: usize, mut term: impl FnMut(usize) -> f64) -> f64 {
     let mut acc = [0f64; 8];
     let whole = n - n % 8;

@@ -19,7 +19,7 @@ use crate::request::Request;
 use crate::tree::TreeBatch;
 use trivium_core::error::{Error, Result};
 use trivium_core::logits::LogitsBatch;
-use trivium_core::{TokenId, ids};
+use trivium_core::{Constraint, TokenId, ids};
 
 /// Rows times vocabulary up to which every row of the pass feeds recycling; beyond, only rows on
 /// the walked path, which were read anyway.
@@ -28,17 +28,11 @@ const RECYCLE_ALL: usize = 1 << 19;
 /// Where the target's token of a row comes from.
 pub trait RowSource {
     /// The token at `row` (global index) chosen for absolute index `index`, and its log-probability
-    /// where known. `path` are the drafted tokens from node 0 to the row. `None`: the path has
-    /// finished the constraint, as an end of sequence does, and nothing follows it.
+    /// where known. `path` are the drafted tokens from node 0 to the row.
     ///
     /// # Errors
     /// As documented by the implementation.
-    fn choose(
-        &mut self,
-        row: usize,
-        index: usize,
-        path: &[TokenId],
-    ) -> Result<Option<(TokenId, f32)>>;
+    fn choose(&mut self, row: usize, index: usize, path: &[TokenId]) -> Result<(TokenId, f32)>;
 }
 
 /// Ids that the host sampled, one a row; -1 where it did not.
@@ -51,48 +45,48 @@ pub struct SampledIds<'a> {
 }
 
 impl RowSource for SampledIds<'_> {
-    fn choose(
-        &mut self,
-        row: usize,
-        _index: usize,
-        _path: &[TokenId],
-    ) -> Result<Option<(TokenId, f32)>> {
+    fn choose(&mut self, row: usize, _index: usize, _path: &[TokenId]) -> Result<(TokenId, f32)> {
         match self.ids[row] {
             -1 => Err(Error::state(
                 "verify",
                 format!("a sampled id at row {row}, which the walk reached"),
                 "-1 (not computed)",
             )),
-            id => Ok(Some((ids::check_id(id, self.vocab)?, f32::NAN))),
+            id => Ok((ids::check_id(id, self.vocab)?, f32::NAN)),
         }
     }
 }
 
-/// Walks the tree of request `b`.
-pub(crate) fn walk(batch: &TreeBatch, b: usize, rows: &mut dyn RowSource) -> Result<Walk> {
+/// Walks the tree of request `b`; nothing follows a token that finishes the constraint.
+pub(crate) fn walk(
+    batch: &TreeBatch,
+    b: usize,
+    rows: &mut dyn RowSource,
+    constraint: Option<&dyn Constraint>,
+) -> Result<Walk> {
     let span = batch.span(b);
     let (tokens, parents) = (&batch.tokens[span.clone()], &batch.parents[span.clone()]);
     let mut walk = Walk::default();
+    let mut along: Option<Box<dyn Constraint>> = None;
     let mut node = 0;
     loop {
         let path = &walk.tokens[..];
         let index = batch.lens[b] + path.len();
-        let Some((token, log_prob)) = rows.choose(span.start + node, index, path)? else {
-            // The end of sequence was emitted by its parent's row; its own node is not kept.
-            walk.nodes.pop();
-            return Ok(walk);
-        };
+        let (token, log_prob) = rows.choose(span.start + node, index, path)?;
         walk.tokens.push(token);
         walk.logprobs.push(log_prob);
         let child =
             (node + 1..tokens.len()).find(|&c| parents[c] as usize == node && tokens[c] == token);
-        match child {
-            Some(c) => {
-                walk.nodes.push(c);
-                node = c;
+        let Some(child) = child else { return Ok(walk) };
+        if let Some(constraint) = constraint {
+            let along = along.get_or_insert_with(|| constraint.fork());
+            // A token that the host sampled against the mask is refused at commit, not here.
+            if !along.commit(token)? || along.is_finished() {
+                return Ok(walk);
             }
-            None => return Ok(walk),
         }
+        walk.nodes.push(child);
+        node = child;
     }
 }
 
@@ -125,9 +119,10 @@ pub(crate) fn verify_request(
     b: usize,
     rows: &mut dyn RowSource,
     tops: impl FnOnce(&[usize]) -> Vec<TopIds>,
+    constraint: Option<&dyn Constraint>,
     out: &mut Verified,
 ) -> Result<()> {
-    let walk = walk(batch, b, rows)?;
+    let walk = walk(batch, b, rows, constraint)?;
     let tops = tops(&walk.nodes);
     out.push(batch, b, walk, tops);
     Ok(())

@@ -68,7 +68,7 @@ impl LawTransform {
                 if !(0.0..f64::INFINITY).contains(&beta) {
                     return Err(Error::input("beta", format!("{beta} is not from 0 up")));
                 }
-                let floor = alpha * p.iter().fold(0f32, |a, &b| a.max(b)) as f64 / sp;
+                let floor = alpha * f64::from(p.iter().fold(0f32, |a, &b| a.max(b))) / sp;
                 let logs: Vec<f64> = pairs
                     .map(|(p, a)| {
                         if p > 0.0 && p >= floor {
@@ -87,7 +87,7 @@ impl LawTransform {
                 out.extend(pairs.map(|(p, q)| ((1.0 - share) * q + share * p) as f32));
             }
             Self::Defer { below } => {
-                let best = other.iter().fold(0f32, |a, &b| a.max(b)) as f64 / so;
+                let best = f64::from(other.iter().fold(0f32, |a, &b| a.max(b))) / so;
                 out.extend(pairs.map(|(p, q)| if best < below { p } else { q } as f32));
             }
             Self::Reflective { weight } => {
