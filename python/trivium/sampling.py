@@ -18,6 +18,7 @@ import numpy as np
 
 from trivium import _core
 from trivium._core import Heal, Sampler
+from trivium._core import Pipeline as CorePipeline
 from trivium.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,6 +148,9 @@ class Pipeline:
 
     __slots__ = ("_core", "_json")
 
+    _core: CorePipeline
+    _json: str
+
     def __init__(
         self,
         steps: Sequence[Mapping[str, Any]] = (),
@@ -228,9 +232,9 @@ class Pipeline:
             rules.append({"rule": "bad_words", "words": [list(word) for word in bad_words]})
         if forced is not None:
             rules.append({"rule": "forced", "at": sorted(forced.items())})
-        self._set(_core.Pipeline(_dumps({"steps": rules}), order))
+        self._set(CorePipeline(_dumps({"steps": rules}), order))
 
-    def _set(self, core: _core.Pipeline) -> None:
+    def _set(self, core: CorePipeline) -> None:
         object.__setattr__(self, "_core", core)
         object.__setattr__(self, "_json", core.to_json())
 
@@ -247,7 +251,7 @@ class Pipeline:
             The text is not the JSON of a pipeline.
         """
         self = cls.__new__(cls)
-        self._set(_core.Pipeline(text, None))
+        self._set(CorePipeline(text, None))
         return self
 
     def to_json(self) -> str:
@@ -257,7 +261,8 @@ class Pipeline:
     @property
     def steps(self) -> list[dict[str, Any]]:
         """The rules, in the order in which they run."""
-        return json.loads(self._json)["steps"]
+        steps: list[dict[str, Any]] = json.loads(self._json)["steps"]
+        return steps
 
     @property
     def stable_hash(self) -> int:
@@ -354,9 +359,10 @@ class Pipeline:
             list(aux),
             details,
         )
+        drawn: tuple[Any, Any] = (tokens, logprobs)
         if rows is None:
-            tokens, logprobs = int(tokens[0]), float(logprobs[0])
-        return (tokens, logprobs, Details(*more)) if details else (tokens, logprobs)
+            drawn = (int(tokens[0]), float(logprobs[0]))
+        return drawn if more is None else (*drawn, Details(*more))
 
     def process(
         self,
@@ -386,7 +392,10 @@ class Pipeline:
         logits, rows = _rows(logits)
         call = self._call(rows, seed, index, branch, history, prompt_len, allowed)
         hyper = _hyper(len(call[0]), temperature, top_k, top_p, min_p)
-        out = self._core.process(logits, *call, hyper, list(aux))
+        seeds, indices, branches, histories, prompts, words = call
+        out = self._core.process(
+            logits, seeds, indices, branches, histories, prompts, words, hyper, list(aux)
+        )
         return out[0] if rows is None else out
 
     def sample_without_replacement(

@@ -84,32 +84,27 @@ impl ScaledRow {
         }
         let greedy = temperature < GREEDY_TEMPERATURE;
         let factor = if greedy || temperature == 1.0 { 1.0 } else { 1.0 / temperature };
-        match (logits, allowed) {
-            (LogitsRow::F32(values), None) => {
-                self.clear();
-                let bad = simd::load(values, factor, &mut self.scaled, &mut self.maxima);
-                self.greedy = greedy;
-                if bad && factor > 1.0 {
-                    self.load_raw(logits, None);
-                    self.settle()?;
-                    return self.rescale(temperature);
-                }
-                self.finish(bad)
+        if let (LogitsRow::F32(values), None) = (logits, allowed) {
+            self.clear();
+            let bad = simd::load(values, factor, &mut self.scaled, &mut self.maxima);
+            self.greedy = greedy;
+            if bad && factor > 1.0 {
+                self.load_raw(logits, None);
+                self.settle()?;
+                return self.rescale(temperature);
             }
-            _ => {
-                self.load_raw(logits, allowed);
-                self.greedy = greedy;
-                if factor > 1.0 {
-                    self.settle()?;
-                    self.rescale(temperature)
-                } else {
-                    if factor != 1.0 {
-                        self.scaled.iter_mut().for_each(|x| *x *= factor);
-                    }
-                    self.settle()
-                }
-            }
+            return self.finish(bad);
         }
+        self.load_raw(logits, allowed);
+        self.greedy = greedy;
+        if factor > 1.0 {
+            self.settle()?;
+            return self.rescale(temperature);
+        }
+        if factor != 1.0 {
+            self.scaled.iter_mut().for_each(|x| *x *= factor);
+        }
+        self.settle()
     }
 
     /// Takes a row of logits and a mask as they are: for laws that edit the row before its first

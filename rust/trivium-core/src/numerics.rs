@@ -11,6 +11,7 @@ use crate::ids::TokenId;
 /// Cody-Waite reduction by ln 2 and a polynomial of degree 6; branch-free, so the compiler
 /// vectorises loops over it. `-inf` gives 0. Values above 0 are outside the contract.
 #[inline(always)] // into the copies of `simd`
+#[allow(clippy::inline_always)]
 pub fn exp_neg(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to the nearest integer
     let y = if x > -88.0 { x } else { -88.0 };
@@ -106,6 +107,7 @@ pub const BLOCK: usize = 256;
 
 /// Σ exp(v - max) of one block: lane `i % 8`, then lanes pairwise.
 #[inline(always)] // into the copies of `simd`
+#[allow(clippy::inline_always)]
 pub fn block_sum(block: &[f32], max: f32) -> f64 {
     lane_sum(block, |x| exp_neg(x - max))
 }
@@ -117,6 +119,7 @@ pub fn block_total(block: &[f32]) -> f64 {
 }
 
 #[inline(always)] // into the copies of `simd`
+#[allow(clippy::inline_always)]
 fn lane_sum(block: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     // Weights first, sums second: each loop is one that vectorises. Zeros behind the end of a short
     // block add nothing.

@@ -10,6 +10,7 @@
 //! 2. Such a call stands behind `is_x86_feature_detected!("avx2")` in the same expression.
 
 #![allow(unsafe_code)] // see the invariants above
+#![allow(clippy::inline_always)] // each copy must contain its body
 
 use crate::numerics::{BLOCK, block_sum, exp_neg};
 

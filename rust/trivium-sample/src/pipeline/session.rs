@@ -11,7 +11,7 @@
 
 use super::{Detail, Drawn, Input, Pipeline};
 use crate::history::History;
-use crate::rules::{Hyper, Phase, SurpriseOn};
+use crate::rules::{Hyper, Mirostat, Phase, SurpriseOn};
 use std::sync::Arc;
 use trivium_core::error::{Error, Result};
 use trivium_core::{Address, Draw, LogitsRow, ScaledRow, TargetLaw, TokenId};
@@ -31,7 +31,7 @@ impl Session {
     /// Starts after a prompt. O(n log n).
     pub fn new(pipeline: Arc<Pipeline>, prompt: &[TokenId], seed: u64, branch: u32) -> Self {
         let history = History::new(prompt, &pipeline.ngrams());
-        let mu = pipeline.mirostat().map(|m| m.initial()).into_iter().collect();
+        let mu = pipeline.mirostat().map(Mirostat::initial).into_iter().collect();
         Self { pipeline, history, seed, branch, mu }
     }
 
