@@ -100,7 +100,7 @@ def engine_law(model: Any, problem: EngineProblem) -> dict[Path, float]:
 
 
 def engine_problems(
-    vocab: int, *, features: Sequence[str], quick: bool, seed: int
+    model: Any, *, features: Sequence[str], quick: bool, seed: int
 ) -> list[EngineProblem]:
     """Return the problems of an engine check; a pure function of the arguments."""
     unknown = set(features) - {*FEATURES, "min_p", "greedy"}
@@ -109,15 +109,17 @@ def engine_problems(
     rng = np.random.default_rng(seed)
 
     def prompt(n: int) -> tuple[int, ...]:
-        return tuple(int(t) for t in rng.integers(0, vocab, n))
+        return tuple(int(t) for t in rng.integers(0, model.vocab, n))
 
     out = [EngineProblem(prompt(4), EngineParams(max_new_tokens=3))]
     if "temperature" in features:
         out.append(EngineProblem(prompt(3), EngineParams(temperature=0.6, max_new_tokens=3)))
         out.append(EngineProblem(prompt(2), EngineParams(temperature=0.0, max_new_tokens=5)))
     if "eos" in features:
-        eos = int(rng.integers(vocab))
-        out.append(EngineProblem(prompt(3), EngineParams(max_new_tokens=4, eos_token_id=eos)))
+        # A likely end token, so that texts of all lengths are frequent.
+        start = prompt(3)
+        eos = int(np.argmax(model.law(start, EngineParams())))
+        out.append(EngineProblem(start, EngineParams(max_new_tokens=4, eos_token_id=eos)))
     if "top_k" in features:
         out.append(EngineProblem(prompt(5), EngineParams(top_k=3, max_new_tokens=3)))
     if "top_p" in features:
@@ -271,7 +273,7 @@ def check_engine(
     todo = list(
         problems
         if problems is not None
-        else engine_problems(model.vocab, features=features, quick=quick, seed=seed)
+        else engine_problems(model, features=features, quick=quick, seed=seed)
     )
     if not todo or texts < 1:
         raise InputError("problems, texts: nothing to do")

@@ -171,6 +171,7 @@ _PARAMS = (
     Params(temperature=1.7),
     Params(top_k=1),
     Params(top_k=2),
+    Params(top_k=2, top_p=0.6),
     Params(top_p=0.5),
     Params(top_p=0.8),
     Params(top_p=0.95),
