@@ -238,8 +238,8 @@ class Voter:
         Weight of a ballot: ``"one"``; by probability ``"normalised"``, ``"unnormalised"``,
         ``"ppl"`` (best path), ``"pc"`` and ``"rpc"`` (distinct paths); by confidence
         ``"cisc:TAU"``, ``"borda:P"``, ``"deepconf:ETA"``; ``"inverse_entropy"``,
-        ``"length:BETA"``, ``"reward"``, ``"reward:TAU"``, ``"log_odds"`` (of the sources, see `log_odds`), ``"user"`` (given to
-        `finish`).
+        ``"length:BETA"``, ``"reward"``, ``"reward:TAU"``, ``"log_odds"`` (of the sources, see
+        `log_odds`), ``"user"`` (given to `finish`).
     log_odds : sequence of float
         Log-odds by source, for ``weight="log_odds"``; `trivium.voting.learn_reliabilities` makes
         them from labelled votes.

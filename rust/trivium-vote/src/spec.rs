@@ -190,7 +190,8 @@ impl Policy {
 
     /// The rules compiled for one budget.
     pub(crate) fn stops(&self, budget: u32) -> Stops {
-        Stops::new(&self.rules, budget, self.config.bare)
+        let stops = Stops::new(&self.rules, budget, self.config.bare);
+        if self.ties == Ties::First { stops } else { stops.with_open_ties() }
     }
 
     /// Whether a rule reads single ballots.

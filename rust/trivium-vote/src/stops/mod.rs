@@ -295,6 +295,8 @@ pub struct Stops {
     rules: Vec<(Rule, Table)>,
     /// Replays under a reference's name: no wrapper, `locked` strict.
     bare: bool,
+    /// Ties do not go to the oldest key: `locked` is strict.
+    strict: bool,
 }
 
 impl Stops {
@@ -315,7 +317,13 @@ impl Stops {
             };
             (rule, table)
         };
-        Self { rules: rules.iter().map(compile).collect(), bare }
+        Self { rules: rules.iter().map(compile).collect(), bare, strict: bare }
+    }
+
+    /// The same rules for votes whose ties do not go to the oldest key.
+    #[must_use]
+    pub fn with_open_ties(self) -> Self {
+        Self { strict: true, ..self }
     }
 
     /// Whether to stop with `rest` traces of the budget outstanding. Constant time for most rules;
@@ -401,7 +409,7 @@ impl Stops {
         if self.rules.iter().any(|(rule, _)| rule.by_arrival()) {
             return false;
         }
-        if self.bare { locked::strict(tally, rest) } else { locked::tie_aware(tally, rest) }
+        if self.strict { locked::strict(tally, rest) } else { locked::tie_aware(tally, rest) }
     }
 
     /// A number `d` of further ballots below which no sequence of them stops, `1 <= d <= rest`
