@@ -66,6 +66,16 @@ twice! {
 }
 
 twice! {
+    /// Σ w of a row, eight strided lanes; `None` if an entry is negative or no number.
+    row_sum, row_sum_body, (weights: &[f32]) -> Option<f64>
+}
+
+twice! {
+    /// `Σ (p a - q b)+` over two rows of one width, eight strided lanes.
+    row_excess, row_excess_body, (p: &[f32], a: f64, q: &[f32], b: f64) -> f64
+}
+
+twice! {
     /// Mass, weighted mass and count of a row, in the order of [`block_sum`].
     moments, moments_body, (values: &[f32], max: f32) -> Moments
 }
@@ -127,6 +137,45 @@ fn chunk_maxima_body(values: &[f32], maxima: &mut Vec<f32>) -> bool {
 #[inline(always)]
 fn block_sums_body(values: &[f32], max: f32, out: &mut Vec<f64>) {
     out.extend(values.chunks(BLOCK).map(|block| block_sum(block, max)));
+}
+
+#[inline(always)]
+fn lanes_of(n: usize, mut term: impl FnMut(usize) -> f64) -> f64 {
+    let mut acc = [0f64; 8];
+    let whole = n - n % 8;
+    let mut i = 0;
+    while i < whole {
+        for (l, a) in acc.iter_mut().enumerate() {
+            *a += term(i + l);
+        }
+        i += 8;
+    }
+    for (l, a) in acc.iter_mut().enumerate().take(n - whole) {
+        *a += term(whole + l);
+    }
+    pairwise(acc)
+}
+
+#[inline(always)]
+fn row_sum_body(weights: &[f32]) -> Option<f64> {
+    let mut bad = 0u32;
+    let total = lanes_of(weights.len(), |i| {
+        let w = weights[i];
+        bad |= u32::from(w < 0.0);
+        f64::from(w)
+    });
+    // A NaN makes the sum one.
+    (bad == 0 && !total.is_nan()).then_some(total)
+}
+
+#[inline(always)]
+fn row_excess_body(p: &[f32], a: f64, q: &[f32], b: f64) -> f64 {
+    let n = p.len().min(q.len());
+    let (p, q) = (&p[..n], &q[..n]);
+    lanes_of(n, |i| {
+        let x = f64::from(p[i]) * a - f64::from(q[i]) * b;
+        if x > 0.0 { x } else { 0.0 }
+    })
 }
 
 #[inline(always)]

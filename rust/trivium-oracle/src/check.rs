@@ -223,7 +223,7 @@ pub fn check_verifier(verifier: Verifier, quick: bool) -> Report {
         (report.cases, report.worst_tv) = crate::race::check(if quick { 300 } else { 3000 });
         return report;
     }
-    let limit = if quick { 3e3 } else { 3e4 };
+    let limit = if quick { 3e3 } else { 1e4 };
     for protocol in protocols(verifier, quick) {
         for (i, family) in FAMILIES.into_iter().enumerate() {
             for vocab in [2usize, 3, 4] {

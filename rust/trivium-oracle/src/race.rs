@@ -76,7 +76,7 @@ pub fn check(cases: usize) -> (usize, f64) {
             wrong += 1;
         }
     }
-    (cases, wrong as f64 / cases as f64)
+    (cases, f64::from(wrong) / cases as f64)
 }
 
 fn plain(model: &ToyModel, seed: u64, len: usize) -> Vec<TokenId> {

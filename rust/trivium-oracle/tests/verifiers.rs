@@ -9,39 +9,77 @@ use trivium_spec::verify::{Exact, VERIFIERS, Verifier};
 
 fn lossless(verifier: Verifier) {
     let report = check::check_verifier(verifier, false);
-    println!("{report:?}");
     assert!(report.worst_tv < 1e-12 && report.cases > 20, "{report:?}");
 }
 
-macro_rules! lossless {
-    ($($name:ident: $verifier:ident),*) => {$(
-        #[test]
-        fn $name() {
-            lossless(Verifier::$verifier);
-        }
-    )*};
+#[test]
+fn sampled_is_lossless() {
+    lossless(Verifier::Sampled);
 }
 
-lossless! {
-    sampled_is_lossless: Sampled,
-    race_is_lossless: Race,
-    token_is_lossless: Token,
-    block_is_lossless: Block,
-    multi_round_is_lossless: MultiRound,
-    k_seq_is_lossless: KSeq,
-    recursive_is_lossless: Recursive,
-    sequoia_is_lossless: Sequoia,
-    greedy_plus_one_is_lossless: GreedyPlusOne,
-    spechub_is_lossless: SpecHub,
-    traversal_is_lossless: Traversal,
-    gbv_is_lossless: Gbv,
-    mixed_is_lossless: Mixed
+#[test]
+fn race_is_lossless() {
+    lossless(Verifier::Race);
+}
+
+#[test]
+fn token_is_lossless() {
+    lossless(Verifier::Token);
+}
+
+#[test]
+fn block_is_lossless() {
+    lossless(Verifier::Block);
+}
+
+#[test]
+fn multi_round_is_lossless() {
+    lossless(Verifier::MultiRound);
+}
+
+#[test]
+fn k_seq_is_lossless() {
+    lossless(Verifier::KSeq);
+}
+
+#[test]
+fn recursive_is_lossless() {
+    lossless(Verifier::Recursive);
+}
+
+#[test]
+fn sequoia_is_lossless() {
+    lossless(Verifier::Sequoia);
+}
+
+#[test]
+fn greedy_plus_one_is_lossless() {
+    lossless(Verifier::GreedyPlusOne);
+}
+
+#[test]
+fn spechub_is_lossless() {
+    lossless(Verifier::SpecHub);
+}
+
+#[test]
+fn traversal_is_lossless() {
+    lossless(Verifier::Traversal);
+}
+
+#[test]
+fn gbv_is_lossless() {
+    lossless(Verifier::Gbv);
+}
+
+#[test]
+fn mixed_is_lossless() {
+    lossless(Verifier::Mixed);
 }
 
 #[test]
 fn every_mutant_is_killed() {
     let mutants = check::check_mutants();
-    println!("{mutants:?}");
     assert!(mutants.survived.is_empty(), "{:?}", mutants.survived);
     assert!(mutants.made > 100);
 }

@@ -8,7 +8,7 @@
 //! number of threads.
 
 use trivium_core::error::{Error, Result};
-use trivium_core::{Chance, Purpose, TokenId};
+use trivium_core::{Chance, Purpose, TokenId, simd};
 
 /// How far a row of probabilities may be from summing to one.
 pub const SUM_TOLERANCE: f64 = 1e-3;
@@ -38,10 +38,8 @@ impl<'a> Row<'a> {
     /// `InvalidInput` naming the row for NaN, infinite or negative entries and for sums that are
     /// not one within [`SUM_TOLERANCE`].
     pub fn checked(weights: &'a [f32], what: &'static str, row: usize) -> Result<Self> {
-        let total = sum(weights);
-        // A NaN or an infinity makes the sum so; negatives need their own look.
-        let negative = weights.iter().fold(0u32, |bad, &w| bad | u32::from(w < 0.0)) != 0;
-        if negative || !total.is_finite() {
+        let total = simd::row_sum(weights).unwrap_or(f64::NAN);
+        if !total.is_finite() {
             let bad = weights.iter().position(|w| !(*w >= 0.0 && w.is_finite())).unwrap_or(0);
             return Err(Error::input(
                 what,
@@ -103,15 +101,12 @@ fn lanes(n: usize, mut term: impl FnMut(usize) -> f64) -> f64 {
 
 /// Σ w.
 pub(crate) fn sum(weights: &[f32]) -> f64 {
-    lanes(weights.len(), |i| f64::from(weights[i]))
+    simd::row_sum(weights).unwrap_or(f64::NAN)
 }
 
 /// `Σ (a p - q)+`, one read of each row.
 pub(crate) fn excess(a: f64, p: Row<'_>, q: Row<'_>) -> f64 {
-    let n = p.weights.len().min(q.weights.len());
-    let (pw, qw) = (&p.weights[..n], &q.weights[..n]);
-    let (ps, qs) = (a * p.scale, q.scale);
-    lanes(n, |i| (f64::from(pw[i]) * ps - f64::from(qw[i]) * qs).max(0.0))
+    simd::row_excess(p.weights, a * p.scale, q.weights, q.scale)
 }
 
 /// `Σ (a p - s)+` with `s` in f64.
