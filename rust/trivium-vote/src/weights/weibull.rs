@@ -190,7 +190,7 @@ fn descend(logs: &[f64], start: [f64; 5]) -> (f64, [f64; 5]) {
                 }
             }
         }
-        if gain < 1e-9 * (1.0 + f.abs()) {
+        if gain < 1e-7 * (1.0 + f.abs()) {
             break;
         }
     }
