@@ -5,6 +5,7 @@
 
 use crate::draw::{Draw, ScaledRow};
 use crate::ids::TokenId;
+use crate::numerics;
 use crate::rng::{Address, Purpose};
 
 /// Random primitives at an absolute token index.
@@ -65,6 +66,18 @@ impl Keyed {
     }
 }
 
+/// Sum of one block of weights: eight strided lanes.
+fn block(weights: &[f64]) -> f64 {
+    let mut lanes = [0f64; 8];
+    for chunk in weights.chunks(8) {
+        for (l, w) in lanes.iter_mut().zip(chunk) {
+            *l += w;
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
 impl Chance for Keyed {
     fn bernoulli(&mut self, index: u32, purpose: Purpose, num: f64, den: f64) -> bool {
         // Strict: u = 0 must not accept num = 0.
@@ -72,19 +85,32 @@ impl Chance for Keyed {
     }
 
     fn categorical(&mut self, index: u32, purpose: Purpose, weights: &[f64]) -> usize {
-        let target = self.uniform(index, purpose) * weights.iter().sum::<f64>();
-        let mut cumulative = 0.0;
+        // By blocks, so that neither pass is one long chain of additions.
+        let sums = || weights.chunks(numerics::BLOCK).map(block);
+        let target = self.uniform(index, purpose) * sums().sum::<f64>();
+        let mut before = 0.0;
         let mut last = 0;
-        for (i, &w) in weights.iter().enumerate() {
-            if w > 0.0 {
-                cumulative += w;
-                last = i;
-                if cumulative > target {
-                    break;
+        for (b, sum) in sums().enumerate().filter(|(_, sum)| *sum > 0.0) {
+            let start = b * numerics::BLOCK;
+            let hit = before + sum > target;
+            let mut cumulative = before;
+            let end = weights.len().min(start + numerics::BLOCK);
+            // Only the block that passes the target is walked; of the others the last token with
+            // weight is known when it is needed.
+            if hit {
+                for (i, &w) in weights[start..end].iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                    cumulative += w;
+                    last = start + i;
+                    if cumulative > target {
+                        break;
+                    }
                 }
+                return last;
             }
+            before += sum;
         }
-        last
+        // u * total rounded up to the total.
+        weights.iter().rposition(|&w| w > 0.0).unwrap_or(last)
     }
 
     fn row(&mut self, index: u32) -> Address {
@@ -125,6 +151,31 @@ mod tests {
             assert!(c.bernoulli(4, Purpose::Accept, u + 1e-12, 1.0));
             let v = address.uniform(Purpose::Draft, draw);
             assert!(!c.bernoulli(4, Purpose::Draft, v, 1.0));
+        }
+    }
+
+    /// Against the definition: the first index whose cumulative weight passes `u` times the sum.
+    #[test]
+    fn categorical_inverts_the_cumulative_weights() {
+        for n in [1usize, 7, 255, 256, 257, 1000] {
+            for seed in 0..40 {
+                let weights: Vec<f64> = (0..n)
+                    .map(|i| f64::from(Address::new(seed, i as u32, 1).race_word(0) % 5))
+                    .collect();
+                if weights.iter().all(|&w| w == 0.0) {
+                    continue;
+                }
+                // Whole numbers: every order of summation is exact.
+                let total: f64 = weights.iter().sum();
+                let u = Address::new(seed, 3, 0).uniform(Purpose::Residual, 0);
+                let mut sum = 0.0;
+                let want = weights.iter().position(|w| {
+                    sum += w;
+                    sum > u * total
+                });
+                let got = Keyed::new(seed, 0).categorical(3, Purpose::Residual, &weights);
+                assert_eq!(Some(got), want);
+            }
         }
     }
 

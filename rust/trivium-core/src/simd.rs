@@ -140,42 +140,45 @@ fn block_sums_body(values: &[f32], max: f32, out: &mut Vec<f64>) {
 }
 
 #[inline(always)]
-fn lanes_of(n: usize, mut term: impl FnMut(usize) -> f64) -> f64 {
-    let mut acc = [0f64; 8];
-    let whole = n - n % 8;
-    let mut i = 0;
-    while i < whole {
-        for (l, a) in acc.iter_mut().enumerate() {
-            *a += term(i + l);
-        }
-        i += 8;
-    }
-    for (l, a) in acc.iter_mut().enumerate().take(n - whole) {
-        *a += term(whole + l);
-    }
-    pairwise(acc)
-}
-
-#[inline(always)]
 fn row_sum_body(weights: &[f32]) -> Option<f64> {
-    let mut bad = 0u32;
-    let total = lanes_of(weights.len(), |i| {
-        let w = weights[i];
-        bad |= u32::from(w < 0.0);
-        f64::from(w)
-    });
+    let mut lanes = [0f64; 8];
+    let mut least = [0f32; 8];
+    let chunks = weights.chunks_exact(8);
+    let tail = chunks.remainder();
+    for chunk in chunks {
+        for ((l, m), &w) in lanes.iter_mut().zip(&mut least).zip(chunk) {
+            *l += f64::from(w);
+            *m = if w < *m { w } else { *m };
+        }
+    }
+    for ((l, m), &w) in lanes.iter_mut().zip(&mut least).zip(tail) {
+        *l += f64::from(w);
+        *m = if w < *m { w } else { *m };
+    }
+    let total = pairwise(lanes);
     // A NaN makes the sum one.
-    (bad == 0 && !total.is_nan()).then_some(total)
+    (least.iter().all(|m| *m == 0.0) && !total.is_nan()).then_some(total)
 }
 
 #[inline(always)]
 fn row_excess_body(p: &[f32], a: f64, q: &[f32], b: f64) -> f64 {
-    let n = p.len().min(q.len());
-    let (p, q) = (&p[..n], &q[..n]);
-    lanes_of(n, |i| {
-        let x = f64::from(p[i]) * a - f64::from(q[i]) * b;
+    let term = |p: f32, q: f32| {
+        let x = f64::from(p) * a - f64::from(q) * b;
         if x > 0.0 { x } else { 0.0 }
-    })
+    };
+    let n = p.len().min(q.len());
+    let mut lanes = [0f64; 8];
+    let (p, q) = (p[..n].chunks_exact(8), q[..n].chunks_exact(8));
+    let (p_tail, q_tail) = (p.remainder(), q.remainder());
+    for (p, q) in p.zip(q) {
+        for ((l, &p), &q) in lanes.iter_mut().zip(p).zip(q) {
+            *l += term(p, q);
+        }
+    }
+    for ((l, &p), &q) in lanes.iter_mut().zip(p_tail).zip(q_tail) {
+        *l += term(p, q);
+    }
+    pairwise(lanes)
 }
 
 #[inline(always)]
