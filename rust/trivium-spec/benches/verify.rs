@@ -3,6 +3,8 @@
 //! 64-node trees over 128k tokens. The yardstick is a plain sum over the rows that the rule must
 //! read. Allocations of a warm call are counted.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a program, not a library
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
