@@ -21,10 +21,15 @@ __all__ = [
     "Voter",
     "__version__",
     "back_off",
+    "check_mutants",
+    "check_verifiers",
     "covers",
     "cuda_doctor",
     "fill_batch",
     "replay_keys",
+    "verifier_takes",
+    "verifiers",
+    "verify_tree",
     "vote",
 ]
 
@@ -155,6 +160,24 @@ class Heal:
 
 def back_off(vocab: Any, prompt: Any) -> int: ...
 def covers(vocab: Any, data: bytes, law: Any, max_covers: int) -> list[tuple[list[int], float]]: ...
+def verifiers() -> list[tuple[str, str]]: ...
+def verifier_takes(name: str, law: str, pruning: str = "none") -> bool: ...
+def verify_tree(
+    name: str,
+    tokens: Any,
+    parents: Any,
+    p: Any,
+    q: Any | None = None,
+    law: str = "point_mass",
+    seed: int = 0,
+    index: int = 1,
+    *,
+    branch: int = 0,
+    roles: Any | None = None,
+    pruning: str = "none",
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]: ...
+def check_verifiers(quick: bool = True) -> list[dict[str, Any]]: ...
+def check_mutants() -> dict[str, Any]: ...
 
 @final
 class TreeBatch:
@@ -166,6 +189,8 @@ class TreeBatch:
         *,
         requests: Sequence[Request],
         law: str = "point_mass",
+        pruning: str = "none",
+        roles: Any | None = None,
     ) -> TreeBatch: ...
     def __len__(self) -> int: ...
     @property
@@ -200,6 +225,8 @@ class Verified:
     def logprobs(self) -> NDArray[np.float32] | None: ...
     @property
     def kv_gather(self) -> NDArray[np.int32]: ...
+    @property
+    def deviation(self) -> NDArray[np.float32] | None: ...
     def truncate(self, i: int, n: int) -> None: ...
 
 @final
@@ -233,7 +260,13 @@ class Speculator:
     def propose(self, requests: Sequence[Request], max_total: int | None) -> TreeBatch: ...
     def verify_ids(self, batch: TreeBatch, sampled: Any, top_ids: Any | None) -> Verified: ...
     def verify_logits(
-        self, batch: TreeBatch, rows: Any, params: Sequence[tuple[float, int, float, float]]
+        self,
+        batch: TreeBatch,
+        rows: Any,
+        params: Sequence[tuple[float, int, float, float]],
+        q: Any | None = None,
+        verifier: str = "auto",
+        lossy: Any | None = None,
     ) -> Verified: ...
     def commit(self, out: Verified) -> None: ...
     def observe_forward(self, nodes: int, seconds: float) -> None: ...

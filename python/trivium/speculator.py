@@ -215,9 +215,7 @@ class Speculator:
         TokenError
             An id outside the vocabulary.
         """
-        return self._core.start(
-            prompt_ids, group, tenant, seed, branch, draw, constraint, pipeline
-        )
+        return self._core.start(prompt_ids, group, tenant, seed, branch, draw, constraint, pipeline)
 
     def propose(self, requests: Iterable[Request], max_total: int | None = None) -> TreeBatch:
         """Grow one draft tree a request.

@@ -1,6 +1,8 @@
 //! Windows, permutations, pipelines and branches: whole texts enumerated; continuous tokens by
 //! statistics; noise read once.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use std::collections::BTreeSet;
 use trivium_core::{Address, Chance, Draw, Keyed, Purpose, ScaledRow, TokenId};
 use trivium_oracle::check::{extend, target};

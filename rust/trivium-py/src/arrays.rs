@@ -43,7 +43,7 @@ struct DLManagedTensorVersioned {
     tensor: DLTensor,
 }
 
-/// Memory the CPU can read: plain, page-locked for CUDA, page-locked for ROCm.
+/// Memory the CPU can read: plain, page-locked for CUDA, page-locked for `ROCm`.
 const HOST: [i32; 3] = [1, 3, 11];
 const READ_ONLY: u64 = 1;
 const VERSIONED: &CStr = c"dltensor_versioned";
@@ -282,6 +282,7 @@ impl<'py> Foreign<'py> {
         }
         let stride = self.strides[0];
         let at = |i: usize| i as isize * stride;
+        #[allow(clippy::cast_ptr_alignment)] // checked above
         // SAFETY: dtype by branch, alignment checked, `n` elements at `stride` exist by DLPack.
         Ok(unsafe {
             match self.dtype {

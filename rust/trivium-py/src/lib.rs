@@ -4,6 +4,15 @@
 //! [`errors`] turns typed errors into exceptions, [`guard`] releases the interpreter and keeps
 //! panics from crossing the border.
 
+// Signatures here are Python's: arguments arrive owned, results are tuples of arrays.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::elidable_lifetime_names,
+    clippy::type_complexity,
+    clippy::too_many_arguments,
+    clippy::doc_markdown
+)]
+
 use pyo3::prelude::*;
 
 mod arrays;
@@ -29,7 +38,9 @@ mod _core {
     #[pymodule_export]
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
     #[pymodule_export]
-    use crate::verify::{check_mutants, check_verifiers, verifier_takes, verifiers, verify_tree_py};
+    use crate::verify::{
+        check_mutants, check_verifiers, verifier_takes, verifiers, verify_tree_py,
+    };
     #[pymodule_export]
     use crate::vocab::PyVocabulary;
     #[pymodule_export]

@@ -451,14 +451,8 @@ impl PySpeculator {
                 crate::sampling::law_of(p, &prompt, seed, branch)
             })
             .transpose()?;
-        let options = RequestOptions {
-            scope: Scope { tenant, group },
-            seed,
-            branch,
-            draw,
-            constraint,
-            law,
-        };
+        let options =
+            RequestOptions { scope: Scope { tenant, group }, seed, branch, draw, constraint, law };
         let inner = guard(py, || self.inner.start(&prompt, options))?;
         Ok(PyRequest { spec: self.inner.clone(), inner: Mutex::new(inner) })
     }

@@ -242,13 +242,13 @@ impl Speculator {
             }
         }
         let mut out = Verified::new();
-        for b in 0..batch.len() {
+        for (b, request) in requests.iter().enumerate() {
             let mut rows = SampledIds { ids: sampled_ids, vocab };
             let tops = |nodes: &[usize]| match top_ids {
                 Some((flat, k)) if k > 0 => host_top_ids(batch, b, nodes, flat, k),
                 _ => Vec::new(),
             };
-            let constraint = requests[b].constraint.as_deref();
+            let constraint = request.constraint.as_deref();
             sampled::verify_request(batch, b, &mut rows, tops, constraint, &mut out)?;
         }
         Ok(out)

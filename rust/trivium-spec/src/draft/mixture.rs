@@ -122,12 +122,11 @@ impl Mixture {
     fn dot(&self, evidence: &[Evidence]) -> f32 {
         let set = set_of(evidence);
         let fresh;
-        let w = match &self.weights[set] {
-            Some(w) => &**w,
-            None => {
-                fresh = initial(set);
-                &fresh
-            }
+        let w = if let Some(w) = &self.weights[set] {
+            &**w
+        } else {
+            fresh = initial(set);
+            &fresh
         };
         let sum: f32 = evidence.iter().map(|&e| w[usize::from(e.slot)] * self.stretched(e)).sum();
         (sum + w[MAX_SLOTS]).clamp(-8.0, 8.0)
