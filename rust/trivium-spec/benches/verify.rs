@@ -80,8 +80,7 @@ fn main() {
     let laws: Vec<Box<dyn TargetLaw>> = vec![Box::new(Params::default())];
     let rows = Rows { logits: batch, q: None, laws: &laws };
     let (mut tokens, mut parents): (Vec<TokenId>, Vec<i32>) = (vec![1], vec![-1]);
-    let mut node = 0;
-    for _ in 0..7 {
+    for node in 0..7 {
         let view = TreeBatch::from_arrays(
             &tokens,
             &parents,
@@ -102,7 +101,6 @@ fn main() {
             .unwrap();
         tokens.push(*out.tokens().last().unwrap());
         parents.push(node);
-        node += 1;
     }
     while tokens.len() < NODES {
         tokens.push(tokens.len() as TokenId + 100);
