@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from trivium.sampling import Pipeline
 
@@ -90,6 +90,8 @@ TWINS = {
 }
 
 
+@example([-0.0, 0.0], "top_p", 0.25)  # equals, whatever their sign
+@example([-0.0, 0.0], "top_h", 0.25)
 @given(ROWS, st.sampled_from(sorted(TWINS)), st.floats(0.03125, 0.9375, width=32))
 @settings(max_examples=400)
 def test_truncations_equal_their_definitions(row, name, value) -> None:

@@ -336,12 +336,13 @@ def test_a_request_takes_a_matcher_as_constraint(vocab: Vocabulary) -> None:
 def test_two_threads_on_one_matcher_never_break_it(vocab: Vocabulary) -> None:
     g = GrammarMask.regex(r"(\w+ )*\w+", vocab)
     shared = g.matcher()
+    words = shared.words
     others: list[BaseException] = []
     clashes = []
 
     def work(seed: int) -> None:
         rng = np.random.default_rng(seed)
-        row = np.empty(shared.words, np.int32)
+        row = np.empty(words, np.int32)
         own = g.matcher()
         try:
             for _ in range(300):

@@ -33,9 +33,14 @@ const BUCKETS: usize = 512;
 /// Up to here, sorting everything is cheaper.
 const SMALL: usize = 96;
 
+/// Ascending order of numbers in which -0 equals 0, as it does in every comparison of logits.
+pub(crate) fn ascending(a: f32, b: f32) -> Ordering {
+    (a + 0.0).total_cmp(&(b + 0.0))
+}
+
 /// The order in which tokens enter.
 pub(crate) fn order(a: &Candidate, b: &Candidate) -> Ordering {
-    a.key.total_cmp(&b.key).then(b.logit.total_cmp(&a.logit)).then(a.token.cmp(&b.token))
+    ascending(a.key, b.key).then(ascending(b.logit, a.logit)).then(a.token.cmp(&b.token))
 }
 
 /// The last token of the smallest prefix with `target` of weight among `ids`; `None` if they have

@@ -43,7 +43,7 @@ impl Processor for TopH {
         law.collect_at_least(f32::MIN, ids);
         let (scaled, max) = (law.scaled(), law.max());
         let logit = |t: u32| scaled[t as usize];
-        ids.sort_unstable_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
+        ids.sort_unstable_by(|&a, &b| super::prefix::ascending(logit(b), logit(a)).then(a.cmp(&b)));
         let total: f64 = ids.iter().map(|&t| f64::from(exp_neg(logit(t) - max))).sum();
         let term = |t: u32| {
             let d = logit(t) - max;
