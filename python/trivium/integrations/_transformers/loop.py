@@ -76,16 +76,13 @@ def decode(
     timed = False
     while active:
         bound = next(sizes, None)
+        start = time.perf_counter()
         batch = host.fit(
             spec.propose(
                 [r.request for r in active], None if bound is None else bound * len(active)
             )
         )
-        start = time.perf_counter()
         logits = host.forward(batch, [r.end for r in active])
-        if timed:  # the first pass of a call pays for warming up
-            spec.observe_forward(int(batch.cu_nodes[-1]), time.perf_counter() - start)
-        timed = True
         temperature, top_k, top_p, min_p = zip(*(r.law for r in active), strict=True)
         out = spec.verify(
             batch,
@@ -104,6 +101,10 @@ def decode(
                 out.truncate(b, n)
         spec.commit(out)
         host.keep(out.kv_gather, out.cu_tokens, [b for b, end in enumerate(ends) if not end[1]])
+        # The whole step, not the pass alone: drafting, masks and cache rows cost by the node too.
+        if timed:  # the first step of a call pays for warming up
+            spec.observe_forward(int(batch.cu_nodes[-1]), time.perf_counter() - start)
+        timed = True
         totals.steps += len(active)
         for b, (r, (n, reason)) in enumerate(zip(active, ends, strict=True)):
             span = slice(cu[b], cu[b] + n)

@@ -11,6 +11,10 @@
 //!    2005): `p = squash(sum of w_i stretch(p_i) + b)`, one weight vector for every set of slots that
 //!    spoke, moved down the gradient of the coding cost.
 //!
+//! A last factor, acceptances that happened over those predicted, corrects what all estimates share:
+//! a sampled text is accepted less often than a greedy one, and the tables take longer to learn that
+//! than a tree takes to cost more than it earns.
+//!
 //! Sources that agree thus reinforce each other exactly as much as their record says, and the
 //! product of the probabilities along a path is what the builder ranks nodes by. Nothing here can
 //! change emitted text.
@@ -28,6 +32,9 @@ const HORIZON: f32 = 2048.0;
 const EDGE: f32 = 1.0 / 512.0;
 /// Step of the mixing weights.
 const RATE: f32 = 0.02;
+/// Predictions assumed right before the first example, and those after which they are halved.
+const FACTOR_WEIGHT: f32 = 4.0;
+const FACTOR_HORIZON: f32 = 200.0;
 /// First weight of a slot beside a stronger one.
 const NUDGE: f32 = 0.1;
 
@@ -49,6 +56,9 @@ pub struct Mixture {
     tables: Vec<Vec<Bucket>>,
     /// Weights and bias by set of slots; a set starts when it is first seen.
     weights: Vec<Option<Box<[f32; MAX_SLOTS + 1]>>>,
+    /// Acceptance that was predicted and that happened, over all examples.
+    predicted: f32,
+    happened: f32,
 }
 
 /// Record of one situation.
@@ -101,7 +111,14 @@ impl Mixture {
         Self {
             tables: features.iter().map(|&n| vec![Bucket::default(); n]).collect(),
             weights: vec![None; 1 << features.len().min(MAX_SLOTS)],
+            predicted: 0.0,
+            happened: 0.0,
         }
+    }
+
+    /// Acceptances over predictions, with [`FACTOR_WEIGHT`] of each assumed before the first.
+    fn factor(&self) -> f32 {
+        ((self.happened + FACTOR_WEIGHT) / (self.predicted + FACTOR_WEIGHT)).clamp(0.1, 1.5)
     }
 
     /// Logistic of a slot's estimate: its record, or the source's guess where there is none.
@@ -115,7 +132,7 @@ impl Mixture {
     pub fn probability(&self, evidence: &[Evidence]) -> f32 {
         match evidence {
             [] => 0.0,
-            _ => squash(self.dot(evidence)),
+            _ => (squash(self.dot(evidence)) * self.factor()).min(1.0 - EDGE),
         }
     }
 
@@ -138,7 +155,14 @@ impl Mixture {
             return;
         }
         let target = f32::from(u8::from(accepted));
-        let error = target - squash(self.dot(evidence));
+        let p = squash(self.dot(evidence));
+        let error = target - p;
+        self.predicted += p;
+        self.happened += target;
+        if self.predicted > FACTOR_HORIZON {
+            self.predicted *= 0.5;
+            self.happened *= 0.5;
+        }
         let set = set_of(evidence);
         let mut w = self.weights[set].take().unwrap_or_else(|| Box::new(initial(set)));
         for &e in evidence {
@@ -168,12 +192,17 @@ impl Mixture {
         let sets = self.weights.iter().enumerate().filter_map(|(s, w)| Some((s, w.as_ref()?)));
         let weights =
             sets.flat_map(|(s, w)| std::iter::once(s as u32).chain(w.iter().map(|x| x.to_bits())));
-        tables.chain(weights).collect()
+        let shared = [self.predicted, self.happened].map(f32::to_bits);
+        shared.into_iter().chain(tables).chain(weights).collect()
     }
 
     /// Restores [`save`](Self::save); `None` if it does not fit these slots.
     pub(crate) fn restore(features: &[usize], bits: &[u32]) -> Option<Self> {
         let mut this = Self::new(features);
+        let (shared, bits) = bits.split_at_checked(2)?;
+        (this.predicted, this.happened) = (f32::from_bits(shared[0]), f32::from_bits(shared[1]));
+        let sound = |x: f32| (0.0..=2.0 * FACTOR_HORIZON).contains(&x);
+        (sound(this.predicted) && sound(this.happened)).then_some(())?;
         let (tables, weights) = bits.split_at_checked(3 * features.iter().sum::<usize>())?;
         for (bucket, c) in this.tables.iter_mut().flatten().zip(tables.chunks_exact(3)) {
             let [tried, accepted, stretched] = [c[0], c[1], c[2]].map(f32::from_bits);
