@@ -31,7 +31,12 @@ class Loaded(NamedTuple):
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every verb that runs a model."""
     parser.add_argument("--model", metavar="DIR", help="transformers folder (default: tinylm)")
-    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0])
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default=DTYPES[0],
+        help="of the model (demo: float64, so that rounding decides no draw; else float32)",
+    )
     parser.add_argument(
         "--threads",
         type=int,
