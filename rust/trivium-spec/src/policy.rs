@@ -5,42 +5,68 @@
 //! best prefix maximises `E(n) / t(n)`; where that is `n = 0`, drafting does not pay and is off for
 //! the step. Without timings the whole budget is used.
 
-/// Forward times of the target by number of nodes, learned from the host.
+use std::collections::VecDeque;
+
+/// Step times of the host by number of nodes: medians over buckets of sizes, so that one slow step
+/// neither switches drafting off nor hides a size for ever.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CostModel {
-    /// Total nodes -> (mean seconds, weight), ascending.
-    points: Vec<(usize, f64, f64)>,
+    /// By bucket, ascending: the newest [`KEPT`] timings (nodes, seconds).
+    buckets: Vec<(u32, VecDeque<(usize, f64)>)>,
 }
 
-/// Weight of a new timing against the running mean.
-const FRESH: f64 = 0.1;
+/// Timings of a bucket that count.
+const KEPT: usize = 9;
+
+/// Sizes 1, 2, 3-4, 5-8, 9-16, ...
+fn bucket_of(nodes: usize) -> u32 {
+    nodes.max(1).next_power_of_two().trailing_zeros()
+}
 
 impl CostModel {
-    /// Counts one timing of a forward pass over `nodes` nodes, node 0s included. Timings that are
-    /// not positive and finite are ignored.
+    /// Counts one timing of a step over `nodes` nodes, node 0s included. Timings that are not
+    /// positive and finite are ignored.
     pub fn observe(&mut self, nodes: usize, seconds: f64) {
         if !(seconds > 0.0 && seconds.is_finite()) {
             return;
         }
-        match self.points.binary_search_by_key(&nodes, |p| p.0) {
-            Ok(i) => {
-                let p = &mut self.points[i];
-                p.2 += 1.0;
-                p.1 += (seconds - p.1) * FRESH.max(1.0 / p.2);
+        let key = bucket_of(nodes);
+        let at = match self.buckets.binary_search_by_key(&key, |b| b.0) {
+            Ok(at) => at,
+            Err(at) => {
+                self.buckets.insert(at, (key, VecDeque::with_capacity(KEPT)));
+                at
             }
-            Err(i) => self.points.insert(i, (nodes, seconds, 1.0)),
+        };
+        let timings = &mut self.buckets[at].1;
+        if timings.len() == KEPT {
+            timings.pop_front();
         }
+        timings.push_back((nodes, seconds));
+    }
+
+    /// Mean size, median seconds (the lower one of two) and number of timings of each bucket.
+    fn points(&self) -> Vec<(f64, f64, f64)> {
+        let point = |timings: &VecDeque<(usize, f64)>| {
+            let n = timings.len();
+            let mut seconds: Vec<f64> = timings.iter().map(|t| t.1).collect();
+            seconds.sort_by(f64::total_cmp);
+            let size = timings.iter().map(|t| t.0 as f64).sum::<f64>() / n as f64;
+            (size, seconds[(n - 1) / 2], n as f64)
+        };
+        self.buckets.iter().map(|b| point(&b.1)).collect()
     }
 
     /// Whether two sizes or more were timed.
     pub fn is_known(&self) -> bool {
-        self.points.len() >= 2
+        self.buckets.len() >= 2
     }
 
     /// Timed sizes and their non-decreasing fit (pool adjacent violators).
     fn fit(&self) -> Vec<(f64, f64)> {
+        let points = self.points();
         let mut blocks: Vec<(f64, f64, usize)> = Vec::new(); // value, weight, points
-        for &(_, t, w) in &self.points {
+        for &(_, t, w) in &points {
             blocks.push((t, w, 1));
             while let [.., a, b] = blocks[..] {
                 if a.0 <= b.0 {
@@ -52,7 +78,7 @@ impl CostModel {
             }
         }
         let values = blocks.iter().flat_map(|&(t, _, n)| std::iter::repeat_n(t, n));
-        self.points.iter().map(|p| p.0 as f64).zip(values).collect()
+        points.iter().map(|p| p.0).zip(values).collect()
     }
 
     /// How many of the nodes, in order of their scores, to keep: `scores` are those of drafted
@@ -120,6 +146,18 @@ mod tests {
             |k: usize| (1.0 + scores[..k].iter().map(|s| f64::from(*s)).sum::<f64>()) / t(k + 1);
         let want = (0..=scores.len()).max_by(|&a, &b| rate(a).total_cmp(&rate(b))).unwrap();
         assert_eq!(m.best_prefix(1, &scores), want);
+    }
+
+    #[test]
+    fn one_slow_step_changes_nothing() {
+        let fair = [(1, 1.0), (1, 1.1), (8, 1.3), (8, 1.4), (32, 2.0), (32, 2.1)];
+        let mut m = model(&fair);
+        let scores = [0.9f32, 0.8, 0.7, 0.6, 0.5, 0.4];
+        let before = m.best_prefix(1, &scores);
+        m.observe(7, 50.0);
+        m.observe(30, 50.0);
+        m.observe(1, 1.0);
+        assert!(before >= 5 && m.best_prefix(1, &scores) == before);
     }
 
     #[test]

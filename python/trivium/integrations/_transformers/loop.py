@@ -132,4 +132,5 @@ def _first_sizes(spec: Speculator) -> Any:
     if config["policy"] != "auto" or not config["sources"] or spec.stats()["steps"]:
         return iter(())
     most = config["max_nodes"]
-    return iter([1, 1, most, max(1, most // 4), most, max(1, most // 16)])
+    trees = [most, max(1, most // 4), max(1, most // 16)]
+    return iter([1, 1, *trees, 1, *trees])
