@@ -11,9 +11,10 @@
 //!    2005): `p = squash(sum of w_i stretch(p_i) + b)`, one weight vector for every set of slots that
 //!    spoke, moved down the gradient of the coding cost.
 //!
-//! A last factor, acceptances that happened over those predicted, corrects what all estimates share:
-//! a sampled text is accepted less often than a greedy one, and the tables take longer to learn that
-//! than a tree takes to cost more than it earns.
+//! A last slope and shift in the logistic domain, shared by all sets and learned the same way but
+//! faster (Platt, "Probabilistic Outputs for Support Vector Machines", 1999), corrects what all
+//! estimates have in common: greedy text is accepted more surely than counts suggest and sampled text
+//! less, and a tree costs before the tables have learned it.
 //!
 //! Sources that agree thus reinforce each other exactly as much as their record says, and the
 //! product of the probabilities along a path is what the builder ranks nodes by. Nothing here can
@@ -32,9 +33,8 @@ const HORIZON: f32 = 2048.0;
 const EDGE: f32 = 1.0 / 512.0;
 /// Step of the mixing weights.
 const RATE: f32 = 0.02;
-/// Predictions assumed right before the first example, and those after which they are halved.
-const FACTOR_WEIGHT: f32 = 4.0;
-const FACTOR_HORIZON: f32 = 200.0;
+/// Step of the last stage.
+const LAST_RATE: f32 = 0.08;
 /// First weight of a slot beside a stronger one.
 const NUDGE: f32 = 0.1;
 
@@ -56,9 +56,9 @@ pub struct Mixture {
     tables: Vec<Vec<Bucket>>,
     /// Weights and bias by set of slots; a set starts when it is first seen.
     weights: Vec<Option<Box<[f32; MAX_SLOTS + 1]>>>,
-    /// Acceptance that was predicted and that happened, over all examples.
-    predicted: f32,
-    happened: f32,
+    /// Slope and shift of the last stage.
+    slope: f32,
+    shift: f32,
 }
 
 /// Record of one situation.
@@ -111,14 +111,9 @@ impl Mixture {
         Self {
             tables: features.iter().map(|&n| vec![Bucket::default(); n]).collect(),
             weights: vec![None; 1 << features.len().min(MAX_SLOTS)],
-            predicted: 0.0,
-            happened: 0.0,
+            slope: 1.0,
+            shift: 0.0,
         }
-    }
-
-    /// Acceptances over predictions, with [`FACTOR_WEIGHT`] of each assumed before the first.
-    fn factor(&self) -> f32 {
-        ((self.happened + FACTOR_WEIGHT) / (self.predicted + FACTOR_WEIGHT)).clamp(0.1, 1.5)
     }
 
     /// Logistic of a slot's estimate: its record, or the source's guess where there is none.
@@ -132,7 +127,7 @@ impl Mixture {
     pub fn probability(&self, evidence: &[Evidence]) -> f32 {
         match evidence {
             [] => 0.0,
-            _ => (squash(self.dot(evidence)) * self.factor()).min(1.0 - EDGE),
+            _ => squash(self.slope * self.dot(evidence) + self.shift),
         }
     }
 
@@ -155,14 +150,11 @@ impl Mixture {
             return;
         }
         let target = f32::from(u8::from(accepted));
-        let p = squash(self.dot(evidence));
-        let error = target - p;
-        self.predicted += p;
-        self.happened += target;
-        if self.predicted > FACTOR_HORIZON {
-            self.predicted *= 0.5;
-            self.happened *= 0.5;
-        }
+        let dot = self.dot(evidence);
+        let error = target - squash(dot);
+        let last = target - squash(self.slope * dot + self.shift);
+        self.slope = (self.slope + LAST_RATE * last * dot).clamp(0.5, 3.0);
+        self.shift = (self.shift + LAST_RATE * last).clamp(-3.0, 3.0);
         let set = set_of(evidence);
         let mut w = self.weights[set].take().unwrap_or_else(|| Box::new(initial(set)));
         for &e in evidence {
@@ -192,7 +184,7 @@ impl Mixture {
         let sets = self.weights.iter().enumerate().filter_map(|(s, w)| Some((s, w.as_ref()?)));
         let weights =
             sets.flat_map(|(s, w)| std::iter::once(s as u32).chain(w.iter().map(|x| x.to_bits())));
-        let shared = [self.predicted, self.happened].map(f32::to_bits);
+        let shared = [self.slope, self.shift].map(f32::to_bits);
         shared.into_iter().chain(tables).chain(weights).collect()
     }
 
@@ -200,9 +192,9 @@ impl Mixture {
     pub(crate) fn restore(features: &[usize], bits: &[u32]) -> Option<Self> {
         let mut this = Self::new(features);
         let (shared, bits) = bits.split_at_checked(2)?;
-        (this.predicted, this.happened) = (f32::from_bits(shared[0]), f32::from_bits(shared[1]));
-        let sound = |x: f32| (0.0..=2.0 * FACTOR_HORIZON).contains(&x);
-        (sound(this.predicted) && sound(this.happened)).then_some(())?;
+        (this.slope, this.shift) = (f32::from_bits(shared[0]), f32::from_bits(shared[1]));
+        let sound = (0.5..=3.0).contains(&this.slope) && (-3.0..=3.0).contains(&this.shift);
+        sound.then_some(())?;
         let (tables, weights) = bits.split_at_checked(3 * features.iter().sum::<usize>())?;
         for (bucket, c) in this.tables.iter_mut().flatten().zip(tables.chunks_exact(3)) {
             let [tried, accepted, stretched] = [c[0], c[1], c[2]].map(f32::from_bits);
