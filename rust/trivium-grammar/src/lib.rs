@@ -45,6 +45,7 @@ mod forced;
 mod grammar;
 mod history;
 mod limits;
+mod machine;
 mod mask;
 pub mod matcher;
 pub mod naive;
