@@ -2,7 +2,6 @@
 
 use crate::automata::dfa::{Automaton, AutomatonSize};
 use crate::automata::expr::{Arena, EMPTY};
-use crate::automata::look::Kinds;
 use crate::automata::table::{DEAD, StateId};
 use crate::error::{Error, Result};
 use crate::limits::{CompileLimits, MOST_STATES};
@@ -115,20 +114,12 @@ impl GrammarMask {
         full: bool,
         limits: CompileLimits,
     ) -> Result<Self> {
-        if dialect != Dialect::Rust {
-            return Err(Error::UnsupportedPattern {
-                feature: format!("dialect {dialect:?}").to_lowercase(),
-                at: "in regex".into(),
-                hint: "write the pattern in the rust dialect".into(),
-            });
-        }
         let deadline = Instant::now().checked_add(limits.max_time);
-        let hir = regex::parse(pattern, &limits)?;
         let mut arena = Arena::new(limits.max_bytes);
-        let (expr, kinds) = regex::lower(&mut arena, &hir, full)?;
+        let expr = regex::compile(&mut arena, pattern, dialect, full, &limits)?;
         let kind = if full { "regex" } else { "regex search" };
         let source = Source { kind, text: pattern.to_owned() };
-        Self::build(arena, expr, kinds, vocab, source, limits, deadline)
+        Self::build(arena, expr, vocab, source, limits, deadline)
     }
 
     /// A grammar of exactly the given texts.
@@ -144,13 +135,12 @@ impl GrammarMask {
         let mut arena = Arena::new(limits.max_bytes);
         let expr = crate::choices::lower(&mut arena, texts);
         let source = Source { kind: "choices", text: format!("{} texts", texts.len()) };
-        Self::build(arena, expr, Kinds::default(), vocab, source, limits, deadline)
+        Self::build(arena, expr, vocab, source, limits, deadline)
     }
 
     fn build(
         arena: Arena,
         expr: u32,
-        kinds: Kinds,
         vocab: &Arc<Vocabulary>,
         source: Source,
         limits: CompileLimits,
@@ -169,7 +159,7 @@ impl GrammarMask {
             return Err(Error::limit("max_bytes", value, budget));
         }
         let none = expr == EMPTY;
-        let automaton = Automaton::new(arena, expr, kinds, limits, deadline)?;
+        let automaton = Automaton::new(arena, expr, limits, deadline)?;
         if none || automaton.start() == DEAD {
             return Err(Error::Unsatisfiable {
                 what: format!("{} {:?}", source.kind, source.text),

@@ -66,6 +66,30 @@ pub(crate) fn contains(a: &[Range], c: u32) -> bool {
     a.get(i).is_some_and(|r| r.0 <= c)
 }
 
+/// Surrogates are no characters. A set that has both their neighbours has them too, any other set has
+/// none: so `.` is one range, equal sets are equal lists, and no set consists of surrogates only.
+fn tidy(ranges: Vec<Range>) -> Vec<Range> {
+    const FIRST: u32 = 0xd800;
+    const LAST: u32 = 0xdfff;
+    if ranges.iter().all(|r| r.1 < FIRST - 1 || LAST + 1 < r.0 || (r.0 < FIRST && r.1 > LAST)) {
+        return ranges;
+    }
+    let mut out: Vec<Range> = Vec::with_capacity(ranges.len() + 1);
+    for (lo, hi) in ranges {
+        if lo < FIRST {
+            out.push((lo, hi.min(FIRST - 1)));
+        }
+        if hi > LAST {
+            let lo = lo.max(LAST + 1);
+            match out.last_mut() {
+                Some(last) if lo == LAST + 1 && last.1 == FIRST - 1 => last.1 = hi,
+                _ => out.push((lo, hi)),
+            }
+        }
+    }
+    out
+}
+
 /// Interned sets.
 #[derive(Debug, Default)]
 pub(crate) struct Classes {
@@ -76,6 +100,7 @@ pub(crate) struct Classes {
 impl Classes {
     /// The id of a normalised set.
     pub(crate) fn intern(&mut self, ranges: Vec<Range>) -> ClassId {
+        let ranges = tidy(ranges);
         let set: Arc<[Range]> = ranges.into();
         if let Some(&id) = self.index.get(&set) {
             return id;
@@ -102,6 +127,9 @@ mod tests {
         assert_eq!(intersect(&[(1, 5), (8, 9)], &[(0, 1), (4, 8)]), [(1, 1), (4, 5), (8, 8)]);
         assert_eq!(complement(&[(0, 3), (7, MAX)]), [(4, 6)]);
         assert_eq!(complement(&[]), [(0, MAX)]);
+        assert_eq!(tidy(vec![(0, 0xd7ff), (0xe000, MAX)]), [(0, MAX)]);
+        assert_eq!(tidy(vec![(0xd800, MAX)]), [(0xe000, MAX)]);
+        assert_eq!(tidy(vec![(0xd000, 0xd900), (0xda00, 0xdfff)]), [(0xd000, 0xd7ff)]);
         assert!(contains(&[(1, 3), (5, 9)], 5) && !contains(&[(1, 3), (5, 9)], 4));
     }
 }

@@ -8,14 +8,25 @@
 //! heads(X{m,n}) = heads(X)·X{m-1,n-1}
 //! ```
 //!
+//! Under an intersection or a complement the pairs must not overlap, so there each member's
+//! derivatives are made disjoint first and then laid over each other:
+//!
+//! ```text
+//! heads(X ∩ Y) = (C ∩ D, X_C ∩ Y_D)       heads(¬X) = (C, ¬X_C), (rest, Σ*)
+//! ```
+//!
+//! Look-ahead is not consumed but asked of *everything that follows*: where `X` matches the empty text
+//! under a condition, what follows is intersected with it ([`Arena::without`]). Look-behind carries
+//! its own automaton's residual, which every character derives ([`Arena::shift`]).
+//!
 //! A sweep over the classes' ends then cuts the code points into blocks with one set of classes
 //! each (a [`Shape`], remembered, since neighbouring residuals ask for the same classes); a block
 //! leads to the union of its rests. Where `X` matches the empty text only because of a
 //! predicate, earlier rounds of `X{m,n}` may have been empty too, so the rest is `X{0,n-1}`.
 
 use super::charset::{self, ClassId, Range};
-use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId, INF};
-use super::look::{Ctx, Kinds};
+use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId, INF, looks};
+use super::look::Ctx;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -51,55 +62,101 @@ pub(crate) struct Shapes {
     index: FxHashMap<(Box<[ClassId]>, Option<Ctx>), ShapeId>,
 }
 
-impl Arena {
-    fn nullable_at(&self, e: ExprId, at: Between) -> bool {
-        let (prev, next) = at.unwrap_or((Ctx::Other, Ctx::Other));
-        self.nullable(e, prev, next)
-    }
+/// Disjoint classes and what follows a character of each; characters of no class are dead.
+pub(crate) type Blocks = Arc<[(ClassId, ExprId)]>;
 
-    /// Appends the pairs (class, rest followed by `then`) of `e`; each (residual, rest) once, so
-    /// shared tails are not walked again. Stops when the arena is full.
-    fn heads(
-        &mut self,
-        e: ExprId,
-        then: ExprId,
-        at: Between,
-        seen: &mut FxHashSet<(ExprId, ExprId)>,
-        out: &mut Vec<(ClassId, ExprId)>,
-    ) {
+/// Pairs (class, rest) under construction, each (residual, rest) once, so that shared tails are
+/// not walked again.
+#[derive(Default)]
+struct Heads {
+    seen: FxHashSet<(ExprId, ExprId)>,
+    out: Vec<(ClassId, ExprId)>,
+}
+
+/// A position: its neighbours and the characters that may come next.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    at: Between,
+    within: Option<&'a [Range]>,
+    ctx: Ctx,
+}
+
+impl Arena {
+    /// Appends the pairs (class, rest followed by `then`) of the texts in which `e` consumes. Stops
+    /// when the arena is full.
+    fn heads(&mut self, e: ExprId, then: ExprId, here: Here<'_>, to: &mut Heads) {
         let mut e = e;
         loop {
-            if self.is_full() || !seen.insert((e, then)) {
+            if self.spend(1) || !to.seen.insert((e, then)) {
                 return;
             }
             match *self.node(e) {
-                Expr::Empty | Expr::Epsilon | Expr::Look(_) => return,
+                Expr::Empty | Expr::Epsilon | Expr::Look(_) | Expr::Ahead(_) | Expr::Behind(_) => {
+                    return;
+                }
                 Expr::Class(c) => {
-                    out.push((c, then));
+                    to.out.push((c, then));
                     return;
                 }
                 Expr::Concat(h, t) => {
                     let rest = self.concat(t, then);
                     if rest != EMPTY {
-                        self.heads(h, rest, at, seen, out);
+                        self.heads(h, rest, here, to);
                     }
-                    if !self.nullable_at(h, at) {
+                    if self.looks(h) & looks::AHEAD != 0 {
+                        let left = self.without(h, rest, here.at);
+                        if left != rest {
+                            self.heads(left, EPSILON, here, to);
+                            return;
+                        }
+                    } else if !self.nullable_at(h, here.at) {
                         return;
                     }
                     e = t;
                 }
                 Expr::Union(ref members) => {
                     for m in members.clone() {
-                        self.heads(m, then, at, seen, out);
+                        self.heads(m, then, here, to);
                     }
                     return;
                 }
                 Expr::Repeat { body, min, max } => {
-                    let min = if self.nullable_at(body, at) { 0 } else { min.saturating_sub(1) };
+                    let min =
+                        if self.nullable_at(body, here.at) { 0 } else { min.saturating_sub(1) };
                     let less = self.repeat(body, min, if max == INF { INF } else { max - 1 });
                     let rest = self.concat(less, then);
                     if rest != EMPTY {
-                        self.heads(body, rest, at, seen, out);
+                        self.heads(body, rest, here, to);
+                    }
+                    return;
+                }
+                Expr::Inter(ref members) => {
+                    let members = members.clone();
+                    for (class, rest) in self.inter_heads(&members, here) {
+                        let rest = self.concat(rest, then);
+                        to.out.push((class, rest));
+                    }
+                    return;
+                }
+                Expr::Not(x) => {
+                    for (class, rest) in self.not_heads(x, here) {
+                        let rest = self.concat(rest, then);
+                        to.out.push((class, rest));
+                    }
+                    return;
+                }
+                Expr::Spell { inner, ctx, how } => {
+                    for (class, rest) in self.spelled_heads(inner, ctx, how) {
+                        let rest = self.concat(rest, then);
+                        to.out.push((class, rest));
+                    }
+                    return;
+                }
+                Expr::Number(n) => {
+                    for (lo, hi, to_number) in self.number_steps(n) {
+                        let class = self.classes.intern(vec![(lo.into(), hi.into())]);
+                        let rest = self.concat(to_number, then);
+                        to.out.push((class, rest));
                     }
                     return;
                 }
@@ -107,11 +164,136 @@ impl Arena {
         }
     }
 
+    /// The language of `rest` where `e` before it matches the empty text, look-ahead included.
+    fn without(&mut self, e: ExprId, rest: ExprId, at: Between) -> ExprId {
+        if self.looks(e) & looks::AHEAD == 0 {
+            return if self.nullable_at(e, at) { rest } else { EMPTY };
+        }
+        match self.node(e).clone() {
+            Expr::Ahead(x) => self.inter(&[x, rest]),
+            Expr::Concat(h, t) => {
+                let rest = self.without(t, rest, at);
+                self.without(h, rest, at)
+            }
+            Expr::Union(members) => {
+                let members: Vec<_> = members.iter().map(|&m| self.without(m, rest, at)).collect();
+                self.union(&members)
+            }
+            Expr::Repeat { min: 0, .. } => rest,
+            Expr::Repeat { body, .. } => self.without(body, rest, at),
+            // Made only of everything that follows: nothing stands behind them.
+            _ => {
+                if self.nullable_at(e, at) {
+                    rest
+                } else {
+                    EMPTY
+                }
+            }
+        }
+    }
+
+    fn inter_heads(&mut self, members: &[ExprId], here: Here<'_>) -> Vec<(ClassId, ExprId)> {
+        let mut acc: Vec<(Arc<[Range]>, Vec<ExprId>)> = Vec::new();
+        for (i, &m) in members.iter().enumerate() {
+            let blocks = self.disjoint(m, here.at, here.within, here.ctx);
+            if i == 0 {
+                acc =
+                    blocks.iter().map(|b| (Arc::clone(self.classes.get(b.0)), vec![b.1])).collect();
+                continue;
+            }
+            let mut next = Vec::with_capacity(acc.len());
+            for (set, rests) in acc {
+                for &(class, rest) in blocks.iter() {
+                    if self.spend(1) {
+                        return Vec::new();
+                    }
+                    let both = charset::intersect(&set, self.classes.get(class));
+                    if !both.is_empty() {
+                        let mut rests = rests.clone();
+                        rests.push(rest);
+                        next.push((both.into(), rests));
+                    }
+                }
+            }
+            acc = next;
+        }
+        let mut out = Vec::with_capacity(acc.len());
+        for (set, rests) in acc {
+            let rest = self.inter(&rests);
+            if rest != EMPTY {
+                out.push((self.classes.intern(set.to_vec()), rest));
+            }
+        }
+        out
+    }
+
+    fn not_heads(&mut self, x: ExprId, here: Here<'_>) -> Vec<(ClassId, ExprId)> {
+        let blocks = self.disjoint(x, here.at, here.within, here.ctx);
+        let mut out = Vec::with_capacity(blocks.len() + 1);
+        let mut known = Vec::new();
+        for &(class, rest) in blocks.iter() {
+            known.extend_from_slice(self.classes.get(class));
+            let rest = self.not(rest);
+            if rest != EMPTY {
+                out.push((class, rest));
+            }
+        }
+        let others = charset::complement(&charset::normalize(known));
+        if !others.is_empty() {
+            out.push((self.classes.intern(others), self.top()));
+        }
+        out
+    }
+
+    /// The derivatives of `e` by disjoint classes, dead ones left out.
+    pub(super) fn disjoint(
+        &mut self,
+        e: ExprId,
+        at: Between,
+        within: Option<&[Range]>,
+        ctx: Ctx,
+    ) -> Blocks {
+        let pure = self.is_pure(e);
+        if pure && let Some(known) = self.blocks.get(&e) {
+            return Arc::clone(known);
+        }
+        let cut =
+            if pure { self.cut(e, None, None, Ctx::Other) } else { self.cut(e, at, within, ctx) };
+        let shape = Arc::clone(self.shape(cut.shape));
+        let mut sets: FxHashMap<ExprId, Vec<Range>> = FxHashMap::default();
+        let mut order = Vec::new();
+        for &(lo, hi, block) in &shape.intervals {
+            let rest = cut.rests[block as usize];
+            if rest == EMPTY {
+                continue;
+            }
+            sets.entry(rest)
+                .or_insert_with(|| {
+                    order.push(rest);
+                    Vec::new()
+                })
+                .push((lo, hi));
+        }
+        let blocks: Blocks = order
+            .into_iter()
+            .filter_map(|rest| {
+                let set = sets.remove(&rest)?;
+                Some((self.classes.intern(charset::normalize(set)), rest))
+            })
+            .collect();
+        if pure && !self.is_full() {
+            self.charge(32 + blocks.len() * 8);
+            self.blocks.insert(e, Arc::clone(&blocks));
+        }
+        blocks
+    }
+
     /// The derivatives of `e` after a character of kind `prev`.
-    pub(crate) fn cuts(&mut self, e: ExprId, prev: Ctx, kinds: &Kinds) -> Vec<Cut> {
+    pub(crate) fn cuts(&mut self, e: ExprId, prev: Ctx) -> Vec<Cut> {
         if self.is_pure(e) {
             return vec![self.cut(e, None, None, Ctx::Other)];
         }
+        let kinds = self.kinds.of(self.looks(e));
         kinds
             .sets()
             .iter()
@@ -120,9 +302,18 @@ impl Arena {
     }
 
     fn cut(&mut self, e: ExprId, at: Between, within: Option<&[Range]>, ctx: Ctx) -> Cut {
-        let mut pairs = Vec::new();
-        self.heads(e, EPSILON, at, &mut FxHashSet::default(), &mut pairs);
+        let mut heads = Heads::default();
+        self.heads(e, EPSILON, Here { at, within, ctx }, &mut heads);
+        let mut pairs = heads.out;
+        // Residuals of look-behind, and their derivatives.
+        let behind: Vec<(ExprId, Blocks)> = if self.looks(e) & looks::BEHIND == 0 {
+            Vec::new()
+        } else {
+            let residuals = self.behind_residuals(e);
+            residuals.into_iter().map(|r| (r, self.disjoint(r, at, within, ctx))).collect()
+        };
         let mut classes: Vec<ClassId> = pairs.iter().map(|p| p.0).collect();
+        classes.extend(behind.iter().flat_map(|(_, blocks)| blocks.iter().map(|b| b.0)));
         classes.sort_unstable();
         classes.dedup();
         pairs.sort_unstable();
@@ -138,10 +329,97 @@ impl Arena {
             }
             after.sort_unstable();
             after.dedup();
-            let rest = self.union(&after);
+            let mut rest = self.union(&after);
+            if !behind.is_empty() {
+                let held = |class| block.iter().any(|&i| classes[i as usize] == class);
+                let steps: FxHashMap<ExprId, ExprId> = behind
+                    .iter()
+                    .map(|(r, blocks)| {
+                        (*r, blocks.iter().find(|b| held(b.0)).map_or(EMPTY, |b| b.1))
+                    })
+                    .collect();
+                rest = self.shift(rest, &steps, &mut FxHashMap::default());
+            }
             rests.push(self.after_start(rest));
         }
         Cut { shape, rests, ctx }
+    }
+
+    /// The distinct residuals of look-behind below a node.
+    fn behind_residuals(&self, e: ExprId) -> Vec<ExprId> {
+        let mut out = Vec::new();
+        let mut seen = FxHashSet::default();
+        let mut todo = vec![e];
+        while let Some(e) = todo.pop() {
+            if self.looks(e) & looks::BEHIND == 0 || !seen.insert(e) {
+                continue;
+            }
+            match self.node(e) {
+                Expr::Behind(r) => out.push(*r),
+                Expr::Concat(a, b) => todo.extend([*a, *b]),
+                Expr::Union(m) | Expr::Inter(m) => todo.extend_from_slice(m),
+                Expr::Repeat { body: x, .. } | Expr::Not(x) | Expr::Ahead(x) => todo.push(*x),
+                _ => {}
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    /// The same expression one character on: look-behind has read it.
+    fn shift(
+        &mut self,
+        e: ExprId,
+        steps: &FxHashMap<ExprId, ExprId>,
+        done: &mut FxHashMap<ExprId, ExprId>,
+    ) -> ExprId {
+        if self.looks(e) & looks::BEHIND == 0 || self.spend(1) {
+            return e;
+        }
+        if let Some(&known) = done.get(&e) {
+            return known;
+        }
+        let out = match self.node(e).clone() {
+            Expr::Behind(r) => self.behind(steps.get(&r).copied().unwrap_or(EMPTY)),
+            Expr::Concat(..) => {
+                let mut heads = Vec::new();
+                let mut tail = e;
+                while let Expr::Concat(h, t) = *self.node(tail) {
+                    heads.push(h);
+                    tail = t;
+                }
+                let mut out = self.shift(tail, steps, done);
+                for h in heads.into_iter().rev() {
+                    let h = self.shift(h, steps, done);
+                    out = self.concat(h, out);
+                }
+                out
+            }
+            Expr::Union(m) => {
+                let m: Vec<_> = m.iter().map(|&m| self.shift(m, steps, done)).collect();
+                self.union(&m)
+            }
+            Expr::Inter(m) => {
+                let m: Vec<_> = m.iter().map(|&m| self.shift(m, steps, done)).collect();
+                self.inter(&m)
+            }
+            Expr::Repeat { body, min, max } => {
+                let body = self.shift(body, steps, done);
+                self.repeat(body, min, max)
+            }
+            Expr::Not(x) => {
+                let x = self.shift(x, steps, done);
+                self.not(x)
+            }
+            Expr::Ahead(x) => {
+                let x = self.shift(x, steps, done);
+                self.ahead(x)
+            }
+            _ => e,
+        };
+        done.insert(e, out);
+        out
     }
 
     pub(crate) fn shape(&self, id: ShapeId) -> &Arc<Shape> {
@@ -155,6 +433,7 @@ impl Arena {
             return known;
         }
         let shape = self.sweep(classes, within);
+        self.spend(shape.intervals.len());
         self.charge(shape.intervals.len() * 12 + shape.blocks.len() * 32 + classes.len() * 4);
         let id = self.shapes.all.len() as ShapeId;
         self.shapes.all.push(Arc::new(shape));
@@ -189,6 +468,12 @@ impl Arena {
                 continue;
             }
             let hi = cuts[i + 1] - 1; // an active range ends at a later cut
+            // Surrogates are no characters.
+            let lo = if (0xd800..0xe000).contains(&lo) { 0xe000 } else { lo };
+            let hi = if (0xd800..0xe000).contains(&hi) { 0xd7ff } else { hi };
+            if lo > hi {
+                continue;
+            }
             active.sort_unstable();
             let key: Box<[u32]> = active.iter().map(|a| a.0).collect();
             let block = *index.entry(key).or_insert_with_key(|key| {

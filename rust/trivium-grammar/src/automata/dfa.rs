@@ -1,21 +1,19 @@
 //! The byte automaton of one grammar, determinised as far as texts reach.
 //!
-//! Invariant *D*: every state but [`DEAD`] has a finite completion. A pure residual other than ∅ has
-//! one by construction; one with predicates is admitted only after a search found an accepting state
-//! (the answer is kept for every state on the way). States inside a character lead only to admitted
-//! states.
+//! Invariant *D*: every state but [`DEAD`] has a finite completion ([`super::live`]). States inside a
+//! character lead only to such states.
 //!
 //! Reading (`row`, `accepting`) takes no lock once a state was left before; extending takes one.
 
-use super::charset::Range;
-use super::derive::Cut;
-use super::expr::{Arena, EMPTY, Expr, ExprId, looks};
-use super::look::{Ctx, Kinds};
+use super::charset::{self, Range};
+use super::expr::{Arena, EMPTY, Expr, ExprId};
+use super::look::Ctx;
+use super::spell;
 use super::table::{DEAD, Info, Row, Run, StateId, Table};
 use super::utf8::{NOWHERE, NodeId, Step, Steps, Templates};
 use crate::error::{Error, Result};
 use crate::limits::CompileLimits;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -34,13 +32,10 @@ enum Kind {
 #[derive(Debug)]
 struct Core {
     arena: Arena,
-    kinds: Kinds,
     states: Vec<Kind>,
     boundary: FxHashMap<Place, StateId>,
     middles: FxHashMap<(NodeId, Box<[StateId]>), StateId>,
     templates: Templates,
-    /// Places with predicates whose liveness was searched.
-    live: FxHashMap<Place, bool>,
     rows: usize,
     bytes: usize,
     deadline: Option<Instant>,
@@ -71,31 +66,64 @@ impl Automaton {
     pub(crate) fn new(
         arena: Arena,
         expr: ExprId,
-        kinds: Kinds,
+        limits: CompileLimits,
+        deadline: Option<Instant>,
+    ) -> Result<Self> {
+        let mut this = Self::of(arena, limits, deadline)?;
+        this.start = this.enter(expr)?;
+        lock(&this.core)?.deadline = None;
+        Ok(this)
+    }
+
+    /// An automaton without a start: one table of states for many expressions of one arena, each
+    /// reached by [`enter`](Self::enter).
+    pub(crate) fn of(
+        arena: Arena,
         limits: CompileLimits,
         deadline: Option<Instant>,
     ) -> Result<Self> {
         let core = Core {
             arena,
-            kinds,
             states: Vec::new(),
             boundary: FxHashMap::default(),
             middles: FxHashMap::default(),
             templates: Templates::default(),
-            live: FxHashMap::default(),
             rows: 0,
             bytes: 0,
             deadline,
         };
-        let mut this =
-            Self { table: Table::new(limits.max_states), core: Mutex::new(core), limits, start: 0 };
-        {
-            let mut core = lock(&this.core)?;
-            core.push(&this.table, &limits, Kind::Dead, Info { accepting: false, run: None })?;
-            this.start = core.place(&this.table, &limits, (expr, Ctx::Edge))?;
-            core.deadline = None;
-        }
+        let this = Self {
+            table: Table::new(limits.max_states),
+            core: Mutex::new(core),
+            limits,
+            start: DEAD,
+        };
+        let dead = Info { accepting: false, run: None };
+        lock(&this.core)?.push(&this.table, &limits, Kind::Dead, dead)?;
         Ok(this)
+    }
+
+    /// The state at the start of `expr`; [`DEAD`] if no text matches. The same id for equal
+    /// expressions.
+    ///
+    /// # Errors
+    /// `LimitExceeded` over a budget.
+    pub(crate) fn enter(&self, expr: ExprId) -> Result<StateId> {
+        let mut core = lock(&self.core)?;
+        core.arena.refuel();
+        core.place(&self.table, &self.limits, (expr, Ctx::Edge))
+    }
+
+    /// Lets `work` extend the expressions, to [`enter`](Self::enter) what it makes.
+    ///
+    /// # Errors
+    /// Those of `work`; `LimitExceeded` over a budget.
+    pub(crate) fn extend<T>(&self, work: impl FnOnce(&mut Arena) -> Result<T>) -> Result<T> {
+        let mut core = lock(&self.core)?;
+        core.arena.refuel();
+        let out = work(&mut core.arena)?;
+        core.check(&self.limits)?;
+        Ok(out)
     }
 
     /// Texts of characters of one class, each a live state: used to sort tokens by class.
@@ -103,7 +131,7 @@ impl Automaton {
         let mut arena = Arena::new(limits.max_bytes);
         let one = arena.class(class.to_vec());
         let all = arena.repeat(one, 0, super::expr::INF);
-        Self::new(arena, all, Kinds::default(), limits, None)
+        Self::new(arena, all, limits, None)
     }
 
     /// The state of the empty text.
@@ -170,6 +198,7 @@ fn lock(core: &Mutex<Core>) -> Result<MutexGuard<'_, Core>> {
 
 impl Core {
     fn check(&self, limits: &CompileLimits) -> Result<()> {
+        self.arena.check()?;
         let bytes = self.bytes + self.arena.memory() + self.templates.memory();
         if bytes > limits.max_bytes {
             return Err(Error::limit("max_bytes", bytes as u64, limits.max_bytes as u64));
@@ -206,16 +235,16 @@ impl Core {
 
     /// The state of a place, made if it is new; [`DEAD`] if nothing completes it.
     fn place(&mut self, table: &Table, limits: &CompileLimits, place: Place) -> Result<StateId> {
-        let place = self.normal(place);
+        let place = self.arena.place(place.0, place.1);
         if place.0 == EMPTY {
             return Ok(DEAD);
         }
         if let Some(&id) = self.boundary.get(&place) {
             return Ok(id);
         }
-        let id = if self.is_live(limits, place)? {
-            let run = if self.arena.is_pure(place.0) { self.find_run(place.0) } else { None };
-            let info = Info { accepting: self.accepts(place), run };
+        let id = if self.arena.is_live(place.0, place.1)? {
+            let run = if self.arena.is_pure(place.0) { self.find_run(place.0)? } else { None };
+            let info = Info { accepting: self.arena.accepts(place.0, place.1), run };
             self.push(table, limits, Kind::Boundary(place.0, place.1), info)?
         } else {
             DEAD
@@ -224,82 +253,17 @@ impl Core {
         Ok(id)
     }
 
-    /// Forgets the kind of the previous character where nothing asks for it.
-    fn normal(&self, (e, ctx): Place) -> Place {
-        let asks = self.arena.looks(e);
-        let relevant = asks & looks::OTHER != 0 || (asks & looks::START != 0 && ctx == Ctx::Edge);
-        (e, if relevant { ctx } else { Ctx::Other })
-    }
-
-    fn accepts(&self, (e, ctx): Place) -> bool {
-        self.arena.nullable(e, ctx, Ctx::Edge)
-    }
-
-    fn cuts(&mut self, (e, ctx): Place) -> Vec<Cut> {
-        self.arena.cuts(e, ctx, &self.kinds)
-    }
-
-    /// Whether some text completes a place.
-    fn is_live(&mut self, limits: &CompileLimits, place: Place) -> Result<bool> {
-        if self.arena.is_pure(place.0) {
-            return Ok(place.0 != EMPTY);
-        }
-        if let Some(&known) = self.live.get(&place) {
-            return Ok(known);
-        }
-        // Breadth first; `from[i]` is the place that led to `seen[i]`.
-        let mut seen = vec![place];
-        let mut from = vec![usize::MAX];
-        let mut known: FxHashSet<Place> = FxHashSet::default();
-        known.insert(place);
-        let mut next = 0;
-        while next < seen.len() {
-            let here = seen[next];
-            let alive = match self.live.get(&here) {
-                Some(&answer) => answer,
-                None => self.arena.is_pure(here.0) || self.accepts(here),
-            };
-            if alive {
-                let mut i = next;
-                while i != usize::MAX {
-                    self.live.insert(seen[i], true);
-                    i = from[i];
-                }
-                return Ok(true);
-            }
-            if self.live.get(&here) != Some(&false) {
-                if seen.len() > limits.max_states {
-                    return Err(Error::limit(
-                        "max_states",
-                        seen.len() as u64,
-                        limits.max_states as u64,
-                    ));
-                }
-                self.check(limits)?;
-                let cuts = self.cuts(here);
-                self.check(limits)?;
-                for cut in cuts {
-                    for rest in cut.rests {
-                        let to = self.normal((rest, cut.ctx));
-                        if rest != EMPTY && known.insert(to) {
-                            seen.push(to);
-                            from.push(next);
-                        }
-                    }
-                }
-            }
-            next += 1;
-        }
-        self.bytes += seen.len() * 24;
-        for place in seen {
-            self.live.insert(place, false);
-        }
-        Ok(false)
-    }
-
     /// The largest loop over one class that a pure residual begins with.
-    fn find_run(&self, e: ExprId) -> Option<Run> {
-        let mut best: Option<(u32, u64, &Arc<[Range]>)> = None;
+    fn find_run(&mut self, e: ExprId) -> Result<Option<Run>> {
+        // Number of characters, size of the class, class.
+        let mut best: Option<(u32, u64, Arc<[Range]>)> = None;
+        let mut offer = |max: u32, set: Arc<[Range]>| {
+            let size = set.iter().map(|r| u64::from(r.1 - r.0) + 1).sum();
+            // Beyond 64 characters one more makes no difference to tokens.
+            if best.as_ref().is_none_or(|b| (b.0.min(64), b.1) < (max.min(64), size)) {
+                best = Some((max, size, set));
+            }
+        };
         let mut todo = vec![e];
         let mut budget = 64; // loops hide near the head; wide unions are not searched through
         while let Some(e) = todo.pop() {
@@ -325,22 +289,27 @@ impl Core {
                         _ => None,
                     };
                     match class {
-                        Some(c) => {
-                            let set = self.arena.classes.get(c);
-                            let size = set.iter().map(|r| u64::from(r.1 - r.0) + 1).sum();
-                            // Beyond 64 characters one more makes no difference to tokens.
-                            let rank = ((*max).min(64), size);
-                            if best.is_none_or(|b| (b.0.min(64), b.1) < rank) {
-                                best = Some((*max, size, set));
-                            }
-                        }
+                        Some(c) => offer(*max, Arc::clone(self.arena.classes.get(c))),
                         None => todo.push(*body),
                     }
                 }
-                Expr::Empty | Expr::Epsilon | Expr::Class(_) | Expr::Look(_) => {}
+                &Expr::Spell { inner, .. } => {
+                    if let Some((set, max)) = self.arena.own_loop(inner)? {
+                        let set = charset::intersect(&set, &spell::RAW);
+                        if !set.is_empty() {
+                            offer(max, set.into());
+                        }
+                    }
+                }
+                Expr::Inter(_) | Expr::Not(_) => {
+                    if let Some((set, max)) = self.arena.own_loop(e)? {
+                        offer(max, set);
+                    }
+                }
+                _ => {}
             }
         }
-        best.map(|(max, _, class)| Run { class: Arc::clone(class), max })
+        Ok(best.map(|(max, _, class)| Run { class, max }))
     }
 
     fn expand(
@@ -350,6 +319,7 @@ impl Core {
         state: StateId,
     ) -> Result<Box<Row>> {
         self.check(limits)?;
+        self.arena.refuel();
         let kind = self
             .states
             .get(state as usize)
@@ -381,8 +351,8 @@ impl Core {
         limits: &CompileLimits,
         place: Place,
     ) -> Result<(Steps, Box<[StateId]>)> {
-        let cuts = self.cuts(place);
-        self.check(limits)?; // an arena that filled up on the way gave only a part
+        let cuts = self.arena.cuts(place.0, place.1);
+        self.arena.check()?; // an arena that filled up on the way gave only a part
         let mut targets: Vec<StateId> = Vec::new();
         let mut numbers: FxHashMap<StateId, u32> = FxHashMap::default();
         let mut of_block: Vec<u32> = Vec::new();

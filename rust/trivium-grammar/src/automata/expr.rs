@@ -8,6 +8,9 @@
 //!        T dropped beside X{0,n}T, ε dropped beside a nullable member, Σ* absorbs all
 //! ```
 //!
+//! Intersection and complement are nodes like the others ([`super::boolean`]); a *plain* expression has
+//! neither, and matches something unless it is [`EMPTY`].
+//!
 //! Counted repetitions stay symbolic, so `X{0,1000000}` costs one node until a text counts down,
 //! and the interval rule keeps a union of neighbouring counts one node.
 //!
@@ -15,11 +18,16 @@
 //! the parser's nesting limit bounds.
 
 use super::charset::{self, ClassId, Classes, Range};
-use super::derive::Shapes;
-use super::look::{self, At, Ctx};
+use super::derive::{Blocks, Shapes};
+use super::facts::{Facts, Lengths, MAX_DEPTH};
+use super::look::{self, At, Ctx, KindSets};
+use super::number::{NumberId, Numbers};
+use super::spell::{Spelling, Spellings};
+use crate::error::{Error, Result};
 use regex_syntax::hir::Look;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Index of an expression.
 pub(crate) type ExprId = u32;
@@ -40,7 +48,28 @@ pub(crate) enum Expr {
     Look(At),
     Concat(ExprId, ExprId),
     Union(Box<[ExprId]>),
-    Repeat { body: ExprId, min: u32, max: u32 },
+    Repeat {
+        body: ExprId,
+        min: u32,
+        max: u32,
+    },
+    /// Texts of all members; at least two, sorted, at most one of them a complement.
+    Inter(Box<[ExprId]>),
+    /// Every text but those of the member.
+    Not(ExprId),
+    /// The empty text, where all that follows is a text of the member (look-ahead).
+    Ahead(ExprId),
+    /// The empty text, where the member, derived by all that was read, is nullable (look-behind).
+    Behind(ExprId),
+    /// Texts of the member, each character by one of its spellings; `ctx` is the kind of the decoded
+    /// character before.
+    Spell {
+        inner: ExprId,
+        ctx: Ctx,
+        how: Spelling,
+    },
+    /// The rest of a number, by arithmetic.
+    Number(NumberId),
 }
 
 /// Bits that say which predicates occur below a node; none means *pure*.
@@ -49,32 +78,51 @@ pub(crate) mod looks {
     pub(crate) const START: u8 = 1;
     /// The end of the text.
     pub(crate) const END: u8 = 2;
-    /// Any predicate that asks for the previous character.
-    pub(crate) const OTHER: u8 = 4;
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Facts {
-    /// Whether the empty text matches wherever it stands; exact for pure nodes.
-    nullable: bool,
-    looks: u8,
+    /// Predicates that ask whether a neighbour is a line feed or a carriage return.
+    pub(crate) const LINE: u8 = 4;
+    /// Predicates that ask whether a neighbour is a word character.
+    pub(crate) const WORD: u8 = 8;
+    /// The same for Unicode words.
+    pub(crate) const UNI_WORD: u8 = 16;
+    /// Predicates on the kind of the previous character.
+    pub(crate) const KINDS: u8 = LINE | WORD | UNI_WORD;
+    /// Look-ahead.
+    pub(crate) const AHEAD: u8 = 32;
+    /// Look-behind.
+    pub(crate) const BEHIND: u8 = 64;
 }
 
 /// All expressions of one grammar.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    nodes: Vec<Expr>,
+    pub(super) nodes: Vec<Expr>,
     facts: Vec<Facts>,
     index: FxHashMap<Expr, ExprId>,
     pub(crate) classes: Classes,
     pub(crate) shapes: Shapes,
+    pub(crate) kinds: KindSets,
+    pub(crate) numbers: Numbers,
+    pub(crate) spellings: Spellings,
+    /// Disjoint derivatives of pure expressions under intersections and complements.
+    pub(super) blocks: FxHashMap<ExprId, Blocks>,
+    /// Places whose liveness was searched.
+    pub(super) live: FxHashMap<(ExprId, Ctx), bool>,
+    /// Lengths of pure expressions that had to be searched for.
+    pub(super) lengths: FxHashMap<ExprId, Arc<super::live::Found>>,
     started: FxHashMap<ExprId, ExprId>,
     /// Answers of [`Arena::nullable`] for nodes with predicates.
     nullable: RefCell<FxHashMap<(ExprId, Ctx, Ctx), bool>>,
     top: ExprId,
     bytes: usize,
     budget: usize,
+    /// Units of work since [`Arena::refuel`], and the most.
+    work: u64,
+    fuel: u64,
+    too_deep: bool,
 }
+
+/// Work between two calls of [`Arena::refuel`]; a unit is about 50 nanoseconds.
+pub(crate) const FUEL: u64 = 8_000_000;
 
 impl Arena {
     /// `budget`: bytes after which derivatives stop half-way; the owner refuses to go on then.
@@ -85,11 +133,20 @@ impl Arena {
             index: FxHashMap::default(),
             classes: Classes::default(),
             shapes: Shapes::default(),
+            kinds: KindSets::default(),
+            numbers: Numbers::default(),
+            spellings: Spellings::default(),
+            blocks: FxHashMap::default(),
+            live: FxHashMap::default(),
+            lengths: FxHashMap::default(),
             started: FxHashMap::default(),
             nullable: RefCell::default(),
             top: EMPTY,
             bytes: 0,
             budget,
+            work: 0,
+            fuel: FUEL,
+            too_deep: false,
         };
         arena.intern(Expr::Empty);
         arena.intern(Expr::Epsilon);
@@ -117,14 +174,54 @@ impl Arena {
         self.looks(e) == 0
     }
 
+    /// Whether a node matches something as soon as it is not [`EMPTY`]: free of predicates,
+    /// intersections and complements.
+    pub(crate) fn is_plain(&self, e: ExprId) -> bool {
+        self.facts[e as usize].plain
+    }
+
+    /// What is known of the lengths of a pure node's texts without a search.
+    pub(crate) fn lengths_known(&self, e: ExprId) -> Lengths {
+        self.facts[e as usize].lengths
+    }
+
+    pub(super) fn facts(&self, e: ExprId) -> Facts {
+        self.facts[e as usize]
+    }
+
     /// Bytes held, approximately.
     pub(crate) fn memory(&self) -> usize {
         self.bytes + self.nullable.borrow().len() * 24
     }
 
-    /// Whether more is held than the budget allows.
+    /// Whether a budget is spent: derivatives are then partial and must not be used.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes > self.budget
+        self.bytes > self.budget || self.work > self.fuel || self.too_deep
+    }
+
+    /// The budget that is spent, if one is.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.memory() > self.budget {
+            return Err(Error::limit("max_bytes", self.memory() as u64, self.budget as u64));
+        }
+        if self.work > self.fuel {
+            return Err(Error::limit("work of one step", self.work, self.fuel));
+        }
+        if self.too_deep {
+            return Err(Error::limit("nesting", u64::from(MAX_DEPTH) + 1, MAX_DEPTH.into()));
+        }
+        Ok(())
+    }
+
+    /// Allows the next step its work.
+    pub(crate) fn refuel(&mut self) {
+        self.work = 0;
+    }
+
+    /// Counts units of work; whether a budget is spent.
+    pub(crate) fn spend(&mut self, units: usize) -> bool {
+        self.work += units as u64;
+        self.is_full()
     }
 
     /// Counts bytes held on the arena's behalf.
@@ -132,13 +229,17 @@ impl Arena {
         self.bytes += bytes;
     }
 
-    fn intern(&mut self, node: Expr) -> ExprId {
+    pub(super) fn intern(&mut self, node: Expr) -> ExprId {
         if let Some(&id) = self.index.get(&node) {
             return id;
         }
         let facts = self.facts_of(&node);
+        if facts.depth > MAX_DEPTH {
+            self.too_deep = true;
+            return EMPTY;
+        }
         let extra = match &node {
-            Expr::Union(m) => m.len() * 8,
+            Expr::Union(m) | Expr::Inter(m) => m.len() * 8,
             Expr::Class(c) => self.classes.get(*c).len() * 8,
             _ => 0,
         };
@@ -150,42 +251,37 @@ impl Arena {
         id
     }
 
-    fn facts_of(&self, node: &Expr) -> Facts {
-        let f = |e: ExprId| self.facts[e as usize];
-        match node {
-            Expr::Empty | Expr::Class(_) => Facts { nullable: false, looks: 0 },
-            Expr::Epsilon => Facts { nullable: true, looks: 0 },
-            Expr::Look(At(look)) => Facts {
-                nullable: false,
-                looks: match look {
-                    Look::Start => looks::START,
-                    Look::End => looks::END,
-                    _ => looks::OTHER,
-                },
-            },
-            Expr::Concat(a, b) => Facts {
-                nullable: f(*a).nullable && f(*b).nullable,
-                looks: f(*a).looks | f(*b).looks,
-            },
-            Expr::Union(members) => {
-                members.iter().fold(Facts { nullable: false, looks: 0 }, |acc, &m| Facts {
-                    nullable: acc.nullable || f(m).nullable,
-                    looks: acc.looks | f(m).looks,
-                })
-            }
-            Expr::Repeat { body, min, .. } => {
-                Facts { nullable: *min == 0 || f(*body).nullable, looks: f(*body).looks }
-            }
-        }
-    }
-
     /// One character of a normalised set.
     pub(crate) fn class(&mut self, ranges: Vec<Range>) -> ExprId {
         if ranges.is_empty() {
             return EMPTY;
         }
         let id = self.classes.intern(ranges);
+        if self.classes.get(id).is_empty() {
+            return EMPTY;
+        }
         self.intern(Expr::Class(id))
+    }
+
+    /// Exactly this text.
+    pub(crate) fn literal(&mut self, text: &str) -> ExprId {
+        let mut out = EPSILON;
+        for c in text.chars().rev() {
+            let one = self.class(vec![(c.into(), c.into())]);
+            out = self.concat(one, out);
+        }
+        out
+    }
+
+    /// `parts` one after the other.
+    pub(crate) fn sequence(&mut self, parts: &[ExprId]) -> ExprId {
+        parts.iter().rev().fold(EPSILON, |tail, &head| self.concat(head, tail))
+    }
+
+    /// Every text of `min` to `max` characters.
+    pub(crate) fn of_length(&mut self, min: u32, max: u32) -> ExprId {
+        let any = self.class(vec![(0, charset::MAX)]);
+        self.repeat(any, min, max)
     }
 
     /// A predicate.
@@ -260,6 +356,7 @@ impl Arena {
         }
         flat.sort_unstable();
         flat.dedup();
+        self.work += flat.len() as u64;
         if flat.len() > 1 {
             if flat.binary_search(&self.top).is_ok() {
                 return self.top;
@@ -270,6 +367,12 @@ impl Arena {
                 && flat.iter().any(|&m| m != EPSILON && self.facts[m as usize].nullable)
             {
                 flat.retain(|&m| m != EPSILON);
+            }
+            if flat
+                .iter()
+                .any(|&m| matches!(self.node(m), Expr::Not(x) if flat.binary_search(x).is_ok()))
+            {
+                return self.top;
             }
         }
         match flat[..] {
@@ -374,6 +477,14 @@ impl Arena {
                 Expr::Union(ref m) => return m.iter().any(|&m| self.nullable(m, prev, next)),
                 Expr::Repeat { min: 0, .. } => return true,
                 Expr::Repeat { body, .. } => e = body,
+                Expr::Inter(ref m) => return m.iter().all(|&m| self.nullable(m, prev, next)),
+                Expr::Not(x) => return !self.nullable(x, prev, next),
+                // What follows is the empty text, or the question is whether no character is needed
+                // here, which `Arena::without` answers.
+                Expr::Ahead(x) => return next == Ctx::Edge && self.nullable(x, prev, next),
+                Expr::Behind(x) => return self.nullable(x, prev, next),
+                Expr::Spell { inner, ctx, .. } => return self.nullable(inner, ctx, Ctx::Edge),
+                Expr::Number(n) => return self.numbers.accepts(n),
                 Expr::Empty | Expr::Epsilon | Expr::Class(_) => return false,
             }
         }
@@ -388,7 +499,19 @@ impl Arena {
             return done;
         }
         let out = match self.node(e).clone() {
-            Expr::Look(_) => EMPTY,
+            Expr::Look(At(Look::Start)) => EMPTY,
+            Expr::Inter(members) => {
+                let members: Vec<_> = members.iter().map(|&m| self.after_start(m)).collect();
+                self.inter(&members)
+            }
+            Expr::Not(x) => {
+                let x = self.after_start(x);
+                self.not(x)
+            }
+            Expr::Ahead(x) => {
+                let x = self.after_start(x);
+                self.ahead(x)
+            }
             Expr::Concat(..) => {
                 let mut heads = Vec::new();
                 let mut tail = e;
@@ -411,7 +534,14 @@ impl Arena {
                 let body = self.after_start(body);
                 self.repeat(body, min, max)
             }
-            Expr::Empty | Expr::Epsilon | Expr::Class(_) => e,
+            // A spelled text has its own start, which lies where its context says.
+            Expr::Look(_)
+            | Expr::Empty
+            | Expr::Epsilon
+            | Expr::Class(_)
+            | Expr::Behind(_)
+            | Expr::Spell { .. }
+            | Expr::Number(_) => e,
         };
         self.started.insert(e, out);
         out

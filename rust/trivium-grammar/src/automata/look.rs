@@ -6,7 +6,10 @@
 //! Kinds that no predicate of the pattern asks for are folded into `Other`.
 
 use super::charset::{self, Range};
-use regex_syntax::hir::Look;
+use super::expr::looks;
+use regex_syntax::hir::{Class, HirKind, Look};
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, OnceLock};
 
 /// A predicate as part of an expression: [`Look`] with the hash it lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,27 +38,26 @@ pub(crate) enum Ctx {
     Other,
 }
 
-/// The kinds that matter to one pattern, with their characters.
-#[derive(Debug, Clone, Default)]
+/// The kinds that some predicates tell apart, with their characters.
+#[derive(Debug, Clone)]
 pub(crate) struct Kinds {
     sets: Vec<(Ctx, Vec<Range>)>,
 }
 
 impl Kinds {
-    /// Distinguishes what the given predicates ask for. `word` is the Unicode word class, needed
-    /// only if a Unicode word predicate occurs.
-    pub(crate) fn new(looks: &[Look], word: &[Range]) -> Self {
+    fn new(asks: u8) -> Self {
         let ascii = vec![(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)];
         let mut sets = Vec::new();
-        if looks.iter().any(|&l| is_line(l)) {
+        if asks & looks::LINE != 0 {
             sets.push((Ctx::Lf, vec![(0x0a, 0x0a)]));
             sets.push((Ctx::Cr, vec![(0x0d, 0x0d)]));
         }
-        if looks.iter().any(|&l| !is_line(l) && l != Look::Start && l != Look::End) {
-            sets.push((Ctx::Word, ascii.clone()));
+        if asks & looks::UNI_WORD != 0 {
+            let rest = charset::intersect(word_class(), &charset::complement(&ascii));
+            sets.push((Ctx::UniWord, rest));
         }
-        if looks.iter().any(|&l| is_unicode(l)) {
-            sets.push((Ctx::UniWord, charset::intersect(word, &charset::complement(&ascii))));
+        if asks & (looks::WORD | looks::UNI_WORD) != 0 {
+            sets.push((Ctx::Word, ascii));
         }
         let rest = charset::normalize(sets.iter().flat_map(|(_, s)| s.iter().copied()).collect());
         sets.push((Ctx::Other, charset::complement(&rest)));
@@ -68,8 +70,32 @@ impl Kinds {
     }
 }
 
-fn is_line(look: Look) -> bool {
-    matches!(look, Look::StartLF | Look::EndLF | Look::StartCRLF | Look::EndCRLF)
+/// Kinds by what is asked.
+#[derive(Debug, Default)]
+pub(crate) struct KindSets {
+    known: FxHashMap<u8, Arc<Kinds>>,
+}
+
+impl KindSets {
+    /// The kinds that predicates with these bits of [`looks`] tell apart.
+    pub(crate) fn of(&mut self, asks: u8) -> Arc<Kinds> {
+        let asks = asks & looks::KINDS;
+        Arc::clone(self.known.entry(asks).or_insert_with(|| Arc::new(Kinds::new(asks))))
+    }
+}
+
+/// The Unicode word class.
+pub(crate) fn word_class() -> &'static [Range] {
+    static WORD: OnceLock<Vec<Range>> = OnceLock::new();
+    WORD.get_or_init(|| {
+        let hir = regex_syntax::parse(r"\w");
+        match hir.as_ref().map(regex_syntax::hir::Hir::kind) {
+            Ok(HirKind::Class(Class::Unicode(c))) => {
+                c.iter().map(|r| (r.start().into(), r.end().into())).collect()
+            }
+            _ => Vec::new(),
+        }
+    })
 }
 
 /// Whether a predicate uses the Unicode word class.

@@ -8,14 +8,31 @@
 //!
 //! An expression is the language of texts that may still follow (a residual), hash-consed, so equal
 //! residuals are one state and nothing is built that no text reaches. Expressions without position
-//! predicates are empty only if they are [`expr::EMPTY`]: smart constructors remove what cannot
-//! match, so *live* is a comparison of ids. With predicates (`\b`, multi-line `^`) liveness is
-//! searched for once a state ([`dfa`]).
+//! predicates, intersections and complements are empty only if they are [`expr::EMPTY`]: smart
+//! constructors remove what cannot match, so *live* is a comparison of ids. With them liveness is
+//! searched for once a state ([`live`]).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`expr`], [`boolean`], [`facts`] | nodes, smart constructors, what is known of a node at once |
+//! | [`derive`], [`live`] | derivatives, liveness, emptiness, inclusion, lengths |
+//! | [`spell`], [`number`] | the JSON spelling of a language of texts, numbers by arithmetic |
+//! | [`look`], [`charset`], [`utf8`] | position predicates, sets of characters, bytes of characters |
+//! | [`dfa`], [`table`] | the lazily built automaton over bytes |
 
+pub(crate) mod boolean;
 pub(crate) mod charset;
 pub(crate) mod derive;
 pub(crate) mod dfa;
 pub(crate) mod expr;
+pub(crate) mod facts;
+pub(crate) mod live;
 pub(crate) mod look;
+pub(crate) mod number;
+pub(crate) mod spell;
 pub(crate) mod table;
 pub(crate) mod utf8;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::format_collect)]
+mod tests;

@@ -10,7 +10,7 @@ mod cost;
 
 use crate::automata::charset::Range;
 use crate::automata::expr::{Arena, EMPTY, EPSILON, Expr, ExprId, INF};
-use crate::automata::look::{self, At, Kinds};
+use crate::automata::look::At;
 use crate::error::{Error, Result};
 use crate::limits::CompileLimits;
 use regex_syntax::ast;
@@ -70,25 +70,35 @@ fn hint(message: &str, kind: &ast::ErrorKind) -> String {
     }
 }
 
-/// The residual of a whole pattern and the kinds of characters its predicates tell apart.
-pub(crate) fn lower(arena: &mut Arena, hir: &Hir, full: bool) -> Result<(ExprId, Kinds)> {
+/// The texts of a pattern: matched as a whole (`full`), or containing a match.
+///
+/// # Errors
+/// As [`parse`]; `UnsupportedPattern` for a dialect that is not built.
+pub(crate) fn compile(
+    arena: &mut Arena,
+    pattern: &str,
+    dialect: Dialect,
+    full: bool,
+    limits: &CompileLimits,
+) -> Result<ExprId> {
+    if dialect != Dialect::Rust {
+        return Err(Error::UnsupportedPattern {
+            feature: format!("dialect {dialect:?}").to_lowercase(),
+            at: "in regex".into(),
+            hint: "write the pattern in the rust dialect".into(),
+        });
+    }
+    let hir = parse(pattern, limits)?;
+    lower(arena, &hir, full)
+}
+
+/// The residual of a whole pattern.
+pub(crate) fn lower(arena: &mut Arena, hir: &Hir, full: bool) -> Result<ExprId> {
     let tail = if full { EPSILON } else { arena.top() };
     let expr = lower_before(arena, hir, tail)?;
     let expr = if full { expr } else { arena.concat(arena.top(), expr) };
     let expr = strip_end(arena, expr);
-    let expr = strip_start(arena, expr);
-    let looks: Vec<Look> = hir.properties().look_set().iter().collect();
-    let word = if looks.iter().any(|&l| look::is_unicode(l)) { word_class()? } else { Vec::new() };
-    Ok((expr, Kinds::new(&looks, &word)))
-}
-
-/// The Unicode word class, as the dialect defines `\w`.
-fn word_class() -> Result<Vec<Range>> {
-    let hir = regex_syntax::parse(r"\w").map_err(|e| Error::internal(e.to_string()))?;
-    match hir.kind() {
-        HirKind::Class(Class::Unicode(c)) => Ok(ranges(c)),
-        _ => Err(Error::internal("the word class is no class")),
-    }
+    Ok(strip_start(arena, expr))
 }
 
 fn ranges(class: &regex_syntax::hir::ClassUnicode) -> Vec<Range> {
