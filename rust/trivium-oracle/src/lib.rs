@@ -11,6 +11,7 @@
 pub mod check;
 pub mod closed;
 pub mod enumerate;
+pub mod grown;
 pub mod laws;
 pub mod pairs;
 pub mod protocol;

@@ -5,9 +5,10 @@
 //! of the target's logits predicts the children of node `i`.
 
 mod batch;
+pub mod build;
 pub(crate) mod builder;
 mod export;
-mod laws;
+pub(crate) mod laws;
 
 pub use batch::{Origin, TreeBatch};
 pub use export::{Links, ancestors, links, mask_words, parents_from_ancestors, root_paths};
