@@ -17,6 +17,7 @@ import numpy as np
 from trivium import _core
 from trivium._core import Request, TreeBatch, Verified
 from trivium.errors import InputError, UnsupportedError
+from trivium.sources import Source
 
 if TYPE_CHECKING:
     import os
@@ -51,10 +52,10 @@ class Speculator:
     ----------
     vocab_size : int
         Width of the target's logits; every token id is below it.
-    sources : "auto" or list of str, optional
+    sources : "auto" or list of str or Source, optional
         Draft sources: ``"suffix"`` continues as the longest earlier match continued, ``"recycle"``
-        proposes what the target last ranked highest after a token. ``"auto"`` is both. An empty
-        list drafts nothing.
+        proposes what the target last ranked highest after a token. ``"auto"`` is both. Others, and
+        objects with settings, are in `trivium.sources`. An empty list drafts nothing.
     max_nodes : int, optional
         Largest tree of a request, node 0 (the last committed token) counted.
     max_depth : int, optional
@@ -108,7 +109,7 @@ class Speculator:
         self,
         vocab_size: int,
         *,
-        sources: str | Sequence[str] = "auto",
+        sources: str | Source | Sequence[str | Source] = "auto",
         max_nodes: int = 64,
         max_depth: int = 16,
         verifier: str = "auto",
@@ -120,13 +121,13 @@ class Speculator:
             raise UnsupportedError(
                 f"verifier {verifier!r} does not exist; the verifiers are {', '.join(_VERIFIERS)}"
             )
-        if isinstance(sources, str):
+        if isinstance(sources, str | Source):
             sources = _AUTO_SOURCES if sources == "auto" else (sources,)
         for name, value in (("vocab_size", vocab_size), ("seed", seed), ("max_bytes", max_bytes)):
             if not 0 <= value < 1 << 64:
                 raise InputError(f"{name}: {value} is outside 0..2^64")
         self._core = _core.Speculator(
-            vocab_size, list(sources), max_nodes, max_depth, policy, seed, max_bytes
+            vocab_size, [str(s) for s in sources], max_nodes, max_depth, policy, seed, max_bytes
         )
         self._vocab_size = vocab_size
         self._verifier = verifier

@@ -12,6 +12,7 @@ use trivium_core::{Chance, Draw, Keyed, LogitsRow, ScaledRow, TargetLaw, TokenId
 use trivium_oracle::toy::{SHAPES, ToyModel};
 use trivium_oracle::{law_of, total_variation};
 use trivium_sample::Params;
+use trivium_spec::draft::SOURCES;
 use trivium_spec::{
     DraftLaw, Policy, Request, RequestOptions, Speculator, SpeculatorConfig, TreeBatch,
 };
@@ -150,6 +151,30 @@ fn lossless_by_enumeration_of_the_whole_loop() {
     );
 }
 
+/// Enumerated: every source, alone.
+#[test]
+fn lossless_by_enumeration_of_every_source() {
+    for source in SOURCES {
+        let mut accepted_somewhere = 0;
+        for (shape, law) in [(0, 0), (2, 2), (3, 1), (4, 3)] {
+            let model = ToyModel { vocab: 2, seed: 11 + shape as u32, shape: SHAPES[shape] };
+            let law = laws()[law];
+            let prompt = [0, 1, 0, 1, 0, 1, 0];
+            let want = law_of(|c| plain(&model, &prompt, 4, &law, Draw::Cdf, c));
+            let got = law_of(|c| {
+                let (text, accepted) =
+                    speculative(&[source], 6, &model, &prompt, 4, &law, Draw::Cdf, c);
+                accepted_somewhere += accepted;
+                text
+            });
+            let mass: f64 = got.values().sum();
+            let tv = total_variation(&want, &got);
+            assert!((mass - 1.0).abs() < 1e-12 && tv < 1e-12, "{source} {model:?}: tv {tv}");
+        }
+        assert!(accepted_somewhere > 0, "{source} must draft something that is accepted");
+    }
+}
+
 /// Every tree over two tokens with up to four drafted nodes.
 fn all_trees() -> Vec<(Vec<TokenId>, Vec<i32>)> {
     let mut out = vec![(vec![0], vec![-1])];
@@ -240,19 +265,25 @@ fn a_planted_off_by_one_row_is_caught() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     /// Path-lossless: the seeded text is the plain loop's, bit for bit, for both draws.
     #[test]
     fn lossless_by_equality_of_seeded_texts(
         seed: u64, model_seed: u32, shape in 0usize..6, law in 0usize..5, vocab in 2usize..9,
-        nodes in 1usize..12, which in 0usize..4, race: bool, branch in 0u32..3,
+        nodes in 1usize..12, which in 0usize..SOURCES.len() + 4, race: bool, branch in 0u32..3,
         prompt in prop::collection::vec(0u32..2, 1..12),
     ) {
         let model = ToyModel { vocab, seed: model_seed, shape: SHAPES[shape] };
         let law = laws()[law];
         let draw = if race { Draw::Race } else { Draw::Cdf };
-        let sources: &[&str] = [&[][..], &["suffix"], &["recycle"], &["recycle", "suffix"]][which];
+        let of = |which: usize| std::slice::from_ref(&SOURCES[which]);
+        let pairs = [&["recycle", "suffix"][..], &["ngram", "jacobi"], &["ouroboros", "recycle"]];
+        let sources: &[&str] = match which.checked_sub(SOURCES.len()) {
+            None => of(which),
+            Some(3) => &[],
+            Some(i) => pairs[i],
+        };
         let want = plain(&model, &prompt, 20, &law, draw, &mut Keyed::new(seed, branch));
         let (got, _) = speculative(
             sources, nodes, &model, &prompt, 20, &law, draw, &mut Keyed::new(seed, branch));

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use trivium_core::Vocabulary;
 use trivium_oracle::laws::{Sequence, check};
+use trivium_spec::draft::SOURCES;
 use trivium_spec::{Policy, Request, RequestOptions, Speculator, SpeculatorConfig};
 
 struct Followed {
@@ -143,12 +144,12 @@ impl Sequence for Masked {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn requests_obey_the_laws(a in tokens(), b in tokens(), which in 0usize..3) {
-        let sources: &[&str] = [&["suffix"][..], &["recycle"], &["suffix", "recycle"]][which];
-        check(request(6, sources, false), &a, &b);
+    fn requests_obey_the_laws(a in tokens(), b in tokens(), which in 0..=SOURCES.len()) {
+        let one = SOURCES.get(which).map(std::slice::from_ref);
+        check(request(6, one.unwrap_or(&["suffix", "recycle"]), false), &a, &b);
     }
 
     #[test]

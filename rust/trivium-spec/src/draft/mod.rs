@@ -8,11 +8,19 @@
 //! Sources see committed tokens only, once and in order. Shared stores learn at `finish`.
 
 pub mod automaton;
+mod corpus;
 mod frequent;
 pub mod mixture;
+mod ngram;
+mod options;
+mod parallel;
+mod plan;
 mod recycle;
+mod scoped;
 mod suffix;
 
+pub use corpus::Corpus;
+pub use options::Options;
 pub use recycle::{RANKS, Recycle};
 pub use suffix::Suffix;
 
@@ -116,18 +124,45 @@ pub trait RequestSource: Send + Sync + std::fmt::Debug {
     fn memory(&self) -> usize;
 }
 
-/// A source by its name in options.
+/// Names of the draft sources.
+pub const SOURCES: [&str; 9] = [
+    "suffix",
+    "recycle",
+    "prompt_lookup",
+    "ngram",
+    "ngram_cache",
+    "lookahead",
+    "ouroboros",
+    "jacobi",
+    "fastcot",
+];
+
+/// A source by its name and settings (see [`Options`]).
 ///
 /// # Errors
-/// `Unsupported` listing what exists.
-pub fn by_name(name: &str, vocab: usize, max_bytes: usize) -> Result<Box<dyn SharedSource>> {
-    match name {
-        "suffix" => Ok(Box::new(Suffix::new(max_bytes))),
-        "recycle" => Ok(Box::new(Recycle::new(vocab))),
-        _ => Err(Error::unsupported(
-            format!("draft source {name:?}"),
-            "in sources",
-            "the sources are \"suffix\" and \"recycle\"",
-        )),
-    }
+/// `Unsupported` listing what exists; `InvalidInput` for settings that the source does not have.
+pub fn by_name(text: &str, vocab: usize, max_bytes: usize) -> Result<Box<dyn SharedSource>> {
+    let o = Options::parse(text)?;
+    Ok(match o.name() {
+        "suffix" => {
+            o.done()?;
+            Box::new(Suffix::new(max_bytes))
+        }
+        "recycle" => {
+            o.done()?;
+            Box::new(Recycle::new(vocab))
+        }
+        "prompt_lookup" => Box::new(ngram::PromptLookup::parse(o)?),
+        "ngram" => Box::new(ngram::PromptLookup::parse_vllm(o)?),
+        "ngram_cache" => Box::new(ngram::LlamaCache::parse(o, vocab, max_bytes)?),
+        "lookahead" | "ouroboros" => Box::new(ngram::Phrases::parse(o, vocab, max_bytes)?),
+        "jacobi" | "fastcot" => Box::new(parallel::Jacobi::parse(o)?),
+        name => {
+            return Err(Error::unsupported(
+                format!("draft source {name:?}"),
+                "in sources",
+                format!("the sources are {}", SOURCES.map(|s| format!("{s:?}")).join(", ")),
+            ));
+        }
+    })
 }
