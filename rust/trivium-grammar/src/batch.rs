@@ -76,8 +76,8 @@ fn automatic(jobs: &[(&Matcher, &mut [u32])]) -> Result<usize> {
     let mut missing = Vec::new();
     for (m, _) in jobs {
         let state = m.state();
-        if state != DEAD && state != FINISHED && m.grammar.cached(state)?.is_none() {
-            missing.push((std::sync::Arc::as_ptr(&m.grammar) as usize, state));
+        if state != DEAD && state != FINISHED && m.engine.cached(state)?.is_none() {
+            missing.push((m.engine.address(), state));
         }
     }
     missing.sort_unstable();

@@ -8,20 +8,13 @@
 //! tokenisation costs acceptance, never correctness. The last boundaries are left to the model where
 //! a longer allowed token would span the end of the forced text.
 
-use crate::automata::table::{DEAD, Row, StateId};
+use crate::automata::table::{DEAD, StateId};
 use crate::error::Result;
 use crate::matcher::{FINISHED, Matcher, need_live};
 use trivium_core::{TokenId, Trie};
 
 /// Forced bytes followed at a time.
 const MAX_FORCED: usize = 4096;
-
-/// The only live byte of a row.
-fn only(row: &Row) -> Option<(u8, StateId)> {
-    let mut live = row.iter().enumerate().filter(|r| *r.1 != DEAD);
-    let first = live.next()?;
-    live.next().is_none().then_some((first.0 as u8, *first.1))
-}
 
 impl Matcher {
     /// The bytes every completion begins with, at most 4,096 of them; empty where the text may end.
@@ -34,13 +27,13 @@ impl Matcher {
 
     fn forced(&self) -> Result<(Vec<u8>, StateId)> {
         need_live(self, "forced bytes")?;
-        let automaton = &self.grammar.automaton;
+        let engine = &self.engine;
         let mut state = self.state();
         let mut out = Vec::new();
-        while state != FINISHED && out.len() < MAX_FORCED && !automaton.accepting(state)? {
-            let Some((byte, next)) = only(automaton.row(state)?) else { break };
+        while state != FINISHED && out.len() < MAX_FORCED && !engine.accepting(state)? {
+            let [byte] = engine.next_bytes(state)?[..] else { break };
             out.push(byte);
-            state = next;
+            state = engine.walk(state, &[byte])?;
         }
         Ok((out, state))
     }
@@ -93,8 +86,7 @@ impl Matcher {
         let mut node = top + 1;
         while node < trie.end(top) {
             let depth = trie.depth(node);
-            let row = self.grammar.automaton.row(states[depth - 1])?;
-            let to = row[usize::from(trie.byte(node))];
+            let to = self.engine.walk(states[depth - 1], &[trie.byte(node)])?;
             if to == DEAD {
                 node = trie.end(node);
                 continue;

@@ -5,28 +5,185 @@ use crate::automata::expr::{Arena, EMPTY};
 use crate::automata::table::{DEAD, StateId};
 use crate::error::{Error, Result};
 use crate::limits::{CompileLimits, MOST_STATES};
+use crate::machine::Machine;
+use crate::machine::graph::Graph;
+use crate::machine::run::Run;
 use crate::mask::cache::{Mask, MaskCache};
 use crate::mask::index::TokenIndex;
 use crate::mask::{compute, compute_slow};
-use crate::matcher::Matcher;
+use crate::matcher::{FINISHED, Matcher};
 use crate::regex::{self, Dialect};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::time::Instant;
-use trivium_core::{Error as Core, Vocabulary};
+use trivium_core::{Error as Core, TokenId, Vocabulary};
 
 /// What a grammar was made from.
 #[derive(Debug)]
 struct Source {
     kind: &'static str,
     text: String,
+    notes: Notes,
+}
+
+/// What a front end has to say of its guarantees; it lists every reason as a warning, too.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes {
+    /// What was dropped: the texts need not satisfy it (guarantee S).
+    pub(crate) relaxed: Vec<String>,
+    /// Texts that are refused although they satisfy the grammar (guarantee C).
+    pub(crate) incomplete: Vec<String>,
+    /// Why a dead end is not ruled out (guarantee D).
+    pub(crate) unproven: Vec<String>,
+    /// What the user should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// States that a search for a completion looks at.
+const MAX_SEARCH: usize = 200_000;
+
+/// A grammar that is one lexeme: its automaton is the recogniser.
+#[derive(Debug)]
+pub(crate) struct Lexeme {
+    index: Arc<TokenIndex>,
+    automaton: Automaton,
+    cache: MaskCache,
+}
+
+/// What states are numbers of. A matcher holds one for as long as it holds states.
+#[derive(Debug, Clone)]
+pub(crate) enum Engine {
+    /// One automaton.
+    Lexeme(Arc<Lexeme>),
+    /// One run of the machine.
+    Machine(Arc<Run>),
+}
+
+impl Engine {
+    /// The state of the empty text.
+    pub(crate) fn start(&self) -> StateId {
+        match self {
+            Self::Lexeme(l) => l.automaton.start(),
+            Self::Machine(run) => run.start(),
+        }
+    }
+
+    /// Whether a live state's text may end.
+    pub(crate) fn accepting(&self, state: StateId) -> Result<bool> {
+        match self {
+            Self::Lexeme(l) => l.automaton.accepting(state),
+            Self::Machine(run) => run.accepting(state),
+        }
+    }
+
+    /// The state after a token of the vocabulary in a live state; [`DEAD`] if it is not allowed.
+    pub(crate) fn step(&self, state: StateId, token: TokenId) -> Result<StateId> {
+        match self {
+            Self::Lexeme(l) => {
+                let vocab = &l.index.vocab;
+                if vocab.is_eos(token) {
+                    return Ok(if l.automaton.accepting(state)? { FINISHED } else { DEAD });
+                }
+                match vocab.token(token) {
+                    [] => Ok(DEAD),
+                    bytes => l.automaton.walk(state, bytes),
+                }
+            }
+            Self::Machine(run) => run.step(state, token),
+        }
+    }
+
+    /// The state after bytes.
+    pub(crate) fn walk(&self, state: StateId, bytes: &[u8]) -> Result<StateId> {
+        match self {
+            Self::Lexeme(l) => l.automaton.walk(state, bytes),
+            Self::Machine(_) if state == DEAD => Ok(DEAD),
+            Self::Machine(run) => run.walk(state, bytes),
+        }
+    }
+
+    /// The bytes that keep a live state alive, ascending.
+    pub(crate) fn next_bytes(&self, state: StateId) -> Result<Vec<u8>> {
+        match self {
+            Self::Lexeme(l) => {
+                let row = l.automaton.row(state)?;
+                Ok((0..=255).filter(|&b| row[usize::from(b)] != DEAD).collect())
+            }
+            Self::Machine(run) => run.next_bytes(state),
+        }
+    }
+
+    /// The mask of a live state, from the cache or computed and kept.
+    pub(crate) fn mask(&self, state: StateId) -> Result<Arc<Mask>> {
+        match self {
+            Self::Lexeme(l) => {
+                if let Some(mask) = l.cache.get(state)? {
+                    return Ok(mask);
+                }
+                let mask = Arc::new(compute(&l.index, &l.automaton, state)?);
+                l.cache.put(state, Arc::clone(&mask))?;
+                Ok(mask)
+            }
+            Self::Machine(run) => run.mask(state),
+        }
+    }
+
+    /// The mask of a live state if it is at hand.
+    pub(crate) fn cached(&self, state: StateId) -> Result<Option<Arc<Mask>>> {
+        match self {
+            Self::Lexeme(l) => l.cache.get(state),
+            Self::Machine(run) => run.cached(state),
+        }
+    }
+
+    /// The mask by definition, without caches.
+    pub(crate) fn mask_slow(&self, state: StateId) -> Result<Vec<u32>> {
+        match self {
+            Self::Lexeme(l) => compute_slow(&l.index, &l.automaton, state),
+            Self::Machine(run) => run.mask_slow(state),
+        }
+    }
+
+    /// Whether the states should be given up for those of a fresh engine.
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(self, Self::Machine(run) if run.is_retired())
+    }
+
+    /// Tells engines apart.
+    pub(crate) fn address(&self) -> usize {
+        match self {
+            Self::Lexeme(l) => Arc::as_ptr(l) as usize,
+            Self::Machine(run) => Arc::as_ptr(run) as usize,
+        }
+    }
+
+    fn masks(&self) -> (usize, usize) {
+        match self {
+            Self::Lexeme(l) => l.cache.size(),
+            Self::Machine(run) => run.masks(),
+        }
+    }
+
+    fn size(&self) -> Result<AutomatonSize> {
+        match self {
+            Self::Lexeme(l) => l.automaton.size(),
+            Self::Machine(run) => run.size(),
+        }
+    }
+}
+
+/// How engines are made.
+#[allow(dead_code, reason = "as for the machine")]
+#[derive(Debug)]
+enum Maker {
+    Lexeme(Arc<Lexeme>),
+    Machine(Machine),
 }
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) index: Arc<TokenIndex>,
-    pub(crate) automaton: Automaton,
-    cache: MaskCache,
+    maker: Maker,
     source: Source,
 }
 
@@ -35,23 +192,12 @@ impl Inner {
         &self.index.vocab
     }
 
-    /// The mask of a live state, from the cache or computed and kept.
-    pub(crate) fn mask(&self, state: StateId) -> Result<Arc<Mask>> {
-        if let Some(mask) = self.cache.get(state)? {
-            return Ok(mask);
+    /// The engine for new texts.
+    pub(crate) fn engine(&self) -> Engine {
+        match &self.maker {
+            Maker::Lexeme(l) => Engine::Lexeme(Arc::clone(l)),
+            Maker::Machine(m) => Engine::Machine(m.run()),
         }
-        let mask = Arc::new(compute(&self.index, &self.automaton, state)?);
-        self.cache.put(state, Arc::clone(&mask))?;
-        Ok(mask)
-    }
-
-    /// The mask of a live state if it is at hand.
-    pub(crate) fn cached(&self, state: StateId) -> Result<Option<Arc<Mask>>> {
-        self.cache.get(state)
-    }
-
-    pub(crate) fn mask_slow(&self, state: StateId) -> Result<Vec<u32>> {
-        compute_slow(&self.index, &self.automaton, state)
     }
 }
 
@@ -118,7 +264,7 @@ impl GrammarMask {
         let mut arena = Arena::new(limits.max_bytes);
         let expr = regex::compile(&mut arena, pattern, dialect, full, &limits)?;
         let kind = if full { "regex" } else { "regex search" };
-        let source = Source { kind, text: pattern.to_owned() };
+        let source = Source { kind, text: pattern.to_owned(), notes: Notes::default() };
         Self::build(arena, expr, vocab, source, limits, deadline)
     }
 
@@ -134,7 +280,8 @@ impl GrammarMask {
         let deadline = Instant::now().checked_add(limits.max_time);
         let mut arena = Arena::new(limits.max_bytes);
         let expr = crate::choices::lower(&mut arena, texts);
-        let source = Source { kind: "choices", text: format!("{} texts", texts.len()) };
+        let text = format!("{} texts", texts.len());
+        let source = Source { kind: "choices", text, notes: Notes::default() };
         Self::build(arena, expr, vocab, source, limits, deadline)
     }
 
@@ -168,12 +315,35 @@ impl GrammarMask {
         }
         let index = TokenIndex::of(vocab)?;
         let cache = MaskCache::new(limits.mask_bytes);
-        Ok(Self { inner: Arc::new(Inner { index, automaton, cache, source }) })
+        let lexeme = Arc::new(Lexeme { index: Arc::clone(&index), automaton, cache });
+        Ok(Self { inner: Arc::new(Inner { index, maker: Maker::Lexeme(lexeme), source }) })
+    }
+
+    /// A grammar from a graph that a front end made.
+    #[allow(dead_code, reason = "as for the machine")]
+    pub(crate) fn of_graph(
+        graph: Graph,
+        vocab: &Arc<Vocabulary>,
+        kind: &'static str,
+        text: String,
+        limits: CompileLimits,
+        notes: Notes,
+    ) -> Result<Self> {
+        let index = TokenIndex::of(vocab)?;
+        let machine = Machine::new(graph, &index, limits)?;
+        if machine.run().start() == DEAD {
+            return Err(Error::Unsatisfiable {
+                what: kind.to_owned(),
+                why: "its parts exclude each other, or there are none".into(),
+            });
+        }
+        let source = Source { kind, text, notes };
+        Ok(Self { inner: Arc::new(Inner { index, maker: Maker::Machine(machine), source }) })
     }
 
     /// A matcher at the empty text. O(1).
     pub fn matcher(&self) -> Matcher {
-        Matcher::new(Arc::clone(&self.inner))
+        Matcher::new(Arc::clone(&self.inner), self.inner.engine())
     }
 
     /// The vocabulary.
@@ -186,8 +356,9 @@ impl GrammarMask {
     /// # Errors
     /// `LimitExceeded` over a budget.
     pub fn matches(&self, text: &[u8]) -> Result<bool> {
-        let automaton = &self.inner.automaton;
-        automaton.accepting(automaton.walk(automaton.start(), text)?)
+        let engine = self.inner.engine();
+        let end = engine.walk(engine.start(), text)?;
+        Ok(end != DEAD && engine.accepting(end)?)
     }
 
     /// How far `prefix` gets and what may follow.
@@ -195,20 +366,19 @@ impl GrammarMask {
     /// # Errors
     /// `LimitExceeded` over a budget.
     pub fn explain(&self, prefix: &[u8]) -> Result<Explanation> {
-        let automaton = &self.inner.automaton;
-        let mut state = automaton.start();
+        let engine = self.inner.engine();
+        let mut state = engine.start();
         let mut accepted = 0;
         for &b in prefix {
-            let next = automaton.row(state)?[usize::from(b)];
+            let next = engine.walk(state, &[b])?;
             if next == DEAD {
                 break;
             }
             state = next;
             accepted += 1;
         }
-        let row = automaton.row(state)?;
         let mut next_bytes: Vec<(u8, u8)> = Vec::new();
-        for b in (0..=255u8).filter(|&b| row[usize::from(b)] != DEAD) {
+        for b in engine.next_bytes(state)? {
             match next_bytes.last_mut() {
                 Some(l) if l.1.checked_add(1) == Some(b) => l.1 = b,
                 _ => next_bytes.push((b, b)),
@@ -217,7 +387,7 @@ impl GrammarMask {
         Ok(Explanation {
             accepted,
             viable: accepted == prefix.len(),
-            accepting: automaton.accepting(state)?,
+            accepting: engine.accepting(state)?,
             next_bytes,
         })
     }
@@ -228,8 +398,8 @@ impl GrammarMask {
     /// # Errors
     /// `LimitExceeded` over a budget: the search makes the states it looks at.
     pub fn completion(&self, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
-        let automaton = &self.inner.automaton;
-        let start = automaton.walk(automaton.start(), prefix)?;
+        let engine = self.inner.engine();
+        let start = engine.walk(engine.start(), prefix)?;
         if start == DEAD {
             return Ok(None);
         }
@@ -238,7 +408,7 @@ impl GrammarMask {
         known.insert(start);
         let mut i = 0;
         while let Some(&(state, ..)) = seen.get(i) {
-            if automaton.accepting(state)? {
+            if engine.accepting(state)? {
                 let mut tail = Vec::new();
                 let mut at = i;
                 while let Some(&(_, from, byte)) = seen.get(at)
@@ -250,9 +420,11 @@ impl GrammarMask {
                 let text = prefix.iter().copied().chain(tail.into_iter().rev()).collect();
                 return Ok(Some(text));
             }
-            let row = automaton.row(state)?;
-            for b in 0..=255u8 {
-                let to = row[usize::from(b)];
+            if seen.len() > MAX_SEARCH {
+                return Err(Error::limit("completion", seen.len() as u64, MAX_SEARCH as u64));
+            }
+            for b in engine.next_bytes(state)? {
+                let to = engine.walk(state, &[b])?;
                 if to != DEAD && known.insert(to) {
                     seen.push((to, i, b));
                 }
@@ -268,23 +440,24 @@ impl GrammarMask {
     /// `Internal` if an earlier call panicked.
     pub fn report(&self) -> Result<Report> {
         let spells = self.inner.index.spells_all;
-        let warnings = if spells {
-            Vec::new()
-        } else {
-            vec![
+        let notes = &self.inner.source.notes;
+        let mut warnings = notes.warnings.clone();
+        if !spells {
+            warnings.push(
                 "the vocabulary lacks tokens for some single bytes: a text may not be spellable"
                     .to_owned(),
-            ]
-        };
+            );
+        }
+        let engine = self.inner.engine();
         Ok(Report {
             kind: self.inner.source.kind,
-            sound: true,
-            complete: true,
-            no_dead_end: spells,
-            relaxed: Vec::new(),
+            sound: notes.relaxed.is_empty(),
+            complete: notes.incomplete.is_empty(),
+            no_dead_end: spells && notes.unproven.is_empty(),
+            relaxed: notes.relaxed.clone(),
             warnings,
-            automaton: self.inner.automaton.size()?,
-            masks: self.inner.cache.size(),
+            automaton: engine.size()?,
+            masks: engine.masks(),
             slices: self.inner.index.slices(),
         })
     }

@@ -46,6 +46,7 @@ mod forced;
 mod grammar;
 mod history;
 mod limits;
+#[allow(dead_code, reason = "the front ends that use all of it land separately")]
 mod machine;
 mod mask;
 pub mod matcher;

@@ -9,7 +9,7 @@
 
 use crate::automata::table::{DEAD, StateId};
 use crate::error::{Error, Result};
-use crate::grammar::Inner;
+use crate::grammar::{Engine, Inner};
 use crate::history::History;
 use crate::mask::cache::Word;
 use std::sync::Arc;
@@ -23,14 +23,36 @@ pub(crate) const FINISHED: StateId = StateId::MAX;
 #[derive(Debug, Clone)]
 pub struct Matcher {
     pub(crate) grammar: Arc<Inner>,
+    /// Whose states the history holds.
+    pub(crate) engine: Engine,
     history: History,
     /// Index of the first token that was not allowed.
     dead_at: Option<usize>,
 }
 
 impl Matcher {
-    pub(crate) fn new(grammar: Arc<Inner>) -> Self {
-        Self { grammar, history: History::default(), dead_at: None }
+    pub(crate) fn new(grammar: Arc<Inner>, engine: Engine) -> Self {
+        Self { grammar, engine, history: History::default(), dead_at: None }
+    }
+
+    /// Leaves an engine that is full for a fresh one, by reading the tokens again.
+    fn renew(&mut self) -> Result<()> {
+        if !self.engine.is_retired() {
+            return Ok(());
+        }
+        let fresh = Self::new(Arc::clone(&self.grammar), self.grammar.engine());
+        if fresh.engine.address() == self.engine.address() {
+            return Ok(());
+        }
+        let mut history = History::default();
+        let mut state = fresh.engine.start();
+        for (token, _) in self.history.iter() {
+            state = fresh.step(state, token)?;
+            history.push((token, state));
+        }
+        self.engine = fresh.engine;
+        self.history = history;
+        Ok(())
     }
 
     /// The vocabulary.
@@ -75,12 +97,13 @@ impl Matcher {
     pub fn is_accepting(&self) -> Result<bool> {
         match self.state() {
             FINISHED => Ok(true),
-            state => self.grammar.automaton.accepting(state),
+            DEAD => Ok(false),
+            state => self.engine.accepting(state),
         }
     }
 
     pub(crate) fn state(&self) -> StateId {
-        self.history.last().map_or_else(|| self.grammar.automaton.start(), |e| e.1)
+        self.history.last().map_or_else(|| self.engine.start(), |e| e.1)
     }
 
     /// The state after `token` in `state`; [`DEAD`] if it is not allowed.
@@ -93,14 +116,10 @@ impl Matcher {
         if state == DEAD || state == FINISHED {
             return Ok(DEAD);
         }
-        let automaton = &self.grammar.automaton;
-        if vocab.is_eos(token) {
-            return Ok(if automaton.accepting(state)? { FINISHED } else { DEAD });
+        if token as usize >= vocab.len() {
+            return Ok(DEAD);
         }
-        match vocab.token(token) {
-            [] => Ok(DEAD),
-            bytes => automaton.walk(state, bytes),
-        }
+        self.engine.step(state, token)
     }
 
     /// Advances by one token; `false` (and no change) if it is not allowed.
@@ -108,6 +127,7 @@ impl Matcher {
     /// # Errors
     /// `OutOfVocabulary` for an id beyond the logits; `LimitExceeded` over a budget. No change.
     pub fn commit(&mut self, token: TokenId) -> Result<bool> {
+        self.renew()?;
         let next = self.step(self.state(), token)?;
         if next == DEAD {
             return Ok(false);
@@ -170,11 +190,12 @@ impl Matcher {
     /// # Errors
     /// `OutOfVocabulary` or `LimitExceeded`; the matcher is as it was.
     pub fn sync(&mut self, tokens: &[TokenId]) -> Result<usize> {
+        self.renew()?;
         let common = self.history.common_prefix(tokens);
         let mut new = Vec::with_capacity(tokens.len() - common);
         let mut state = match common.checked_sub(1).and_then(|i| self.history.get(i)) {
             Some((_, state)) => state,
-            None => self.grammar.automaton.start(),
+            None => self.engine.start(),
         };
         for &token in &tokens[common..] {
             state = self.step(state, token)?;
@@ -240,7 +261,7 @@ impl Matcher {
         if state == DEAD || state == FINISHED {
             return self.fill_state(state, row).map(Some);
         }
-        Ok(self.grammar.cached(state)?.map(|mask| {
+        Ok(self.engine.cached(state)?.map(|mask| {
             mask.write(row);
             !mask.is_empty()
         }))
@@ -261,7 +282,7 @@ impl Matcher {
             row.fill(W::from_bits(0));
             return Ok(false);
         }
-        let mask = self.grammar.mask(state)?;
+        let mask = self.engine.mask(state)?;
         mask.write(row);
         Ok(!mask.is_empty())
     }
@@ -273,7 +294,7 @@ impl Matcher {
     pub fn mask_slow(&self) -> Result<Vec<u32>> {
         match self.state() {
             DEAD | FINISHED => Ok(vec![0; self.words()]),
-            state => self.grammar.mask_slow(state),
+            state => self.engine.mask_slow(state),
         }
     }
 

@@ -91,7 +91,7 @@ fn tidy(ranges: Vec<Range>) -> Vec<Range> {
 }
 
 /// Interned sets.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Classes {
     sets: Vec<Arc<[Range]>>,
     index: FxHashMap<Arc<[Range]>, ClassId>,

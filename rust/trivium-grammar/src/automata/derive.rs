@@ -56,7 +56,7 @@ pub(crate) struct Cut {
 }
 
 /// Shapes by sorted classes and kind.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Shapes {
     all: Vec<Arc<Shape>>,
     index: FxHashMap<(Box<[ClassId]>, Option<Ctx>), ShapeId>,

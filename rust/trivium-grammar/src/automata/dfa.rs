@@ -8,6 +8,7 @@
 use super::charset::{self, Range};
 use super::expr::{Arena, EMPTY, Expr, ExprId};
 use super::look::Ctx;
+use super::markers;
 use super::spell;
 use super::table::{DEAD, Info, Row, Run, StateId, Table};
 use super::utf8::{NOWHERE, NodeId, Step, Steps, Templates};
@@ -98,7 +99,7 @@ impl Automaton {
             limits,
             start: DEAD,
         };
-        let dead = Info { accepting: false, run: None };
+        let dead = Info { accepting: false, run: None, markers: Box::default() };
         lock(&this.core)?.push(&this.table, &limits, Kind::Dead, dead)?;
         Ok(this)
     }
@@ -142,6 +143,16 @@ impl Automaton {
     /// Whether the text that led here is in the language.
     pub(crate) fn accepting(&self, state: StateId) -> Result<bool> {
         Ok(self.table.info(state)?.accepting)
+    }
+
+    /// Lexemes that are complete at a state.
+    pub(crate) fn markers(&self, state: StateId) -> Result<&[u32]> {
+        Ok(&self.table.info(state)?.markers)
+    }
+
+    /// Works on the arena.
+    pub(crate) fn with_arena<T>(&self, work: impl FnOnce(&mut Arena) -> T) -> Result<T> {
+        Ok(work(&mut lock(&self.core)?.arena))
     }
 
     /// The loop at a state.
@@ -244,7 +255,8 @@ impl Core {
         }
         let id = if self.arena.is_live(place.0, place.1)? {
             let run = if self.arena.is_pure(place.0) { self.find_run(place.0)? } else { None };
-            let info = Info { accepting: self.arena.accepts(place.0, place.1), run };
+            let accepting = self.arena.accepts(place.0, place.1);
+            let info = Info { accepting, run, markers: markers::of(&self.arena, place.0) };
             self.push(table, limits, Kind::Boundary(place.0, place.1), info)?
         } else {
             DEAD
@@ -408,7 +420,7 @@ impl Core {
         if let Some(&id) = self.middles.get(&key) {
             return Ok(id);
         }
-        let info = Info { accepting: false, run: None };
+        let info = Info { accepting: false, run: None, markers: Box::default() };
         let id = self.push(table, limits, Kind::Middle(node, key.1.clone()), info)?;
         self.middles.insert(key, id);
         Ok(id)

@@ -93,7 +93,7 @@ pub(crate) mod looks {
 }
 
 /// All expressions of one grammar.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Arena {
     pub(super) nodes: Vec<Expr>,
     facts: Vec<Facts>,

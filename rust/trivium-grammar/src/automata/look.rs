@@ -71,7 +71,7 @@ impl Kinds {
 }
 
 /// Kinds by what is asked.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KindSets {
     known: FxHashMap<u8, Arc<Kinds>>,
 }

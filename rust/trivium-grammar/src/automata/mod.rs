@@ -28,6 +28,7 @@ pub(crate) mod expr;
 pub(crate) mod facts;
 pub(crate) mod live;
 pub(crate) mod look;
+pub(crate) mod markers;
 pub(crate) mod number;
 pub(crate) mod spell;
 pub(crate) mod table;

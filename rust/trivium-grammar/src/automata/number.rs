@@ -3,7 +3,7 @@
 
 use super::expr::{Arena, ExprId};
 pub(crate) type NumberId = u32;
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Numbers {}
 impl Numbers {
     pub(crate) fn accepts(&self, _n: NumberId) -> bool {

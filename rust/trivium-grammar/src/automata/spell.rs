@@ -30,7 +30,7 @@ pub(crate) enum Spelling {
 }
 
 /// Results that many residuals share.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Spellings {
     /// What follows the backslash for the characters of a class.
     escapes: FxHashMap<(ClassId, Spelling), ExprId>,

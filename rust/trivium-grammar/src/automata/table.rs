@@ -32,6 +32,8 @@ pub(crate) struct Run {
 pub(crate) struct Info {
     pub(crate) accepting: bool,
     pub(crate) run: Option<Run>,
+    /// Markers that the text read so far may end in: lexemes that are complete here.
+    pub(crate) markers: Box<[u32]>,
 }
 
 #[derive(Debug, Default)]

@@ -15,6 +15,64 @@
 //! | file | holds |
 //! |---|---|
 //! | [`graph`] | what front ends hand over |
+//! | [`program`] | the same, flattened |
+//! | [`stack`], [`frame`], [`text`] | stacks, registers, keys: hash-consed |
+//! | [`core`] | threads, closures, exits: the recogniser |
+//! | [`scan`] | what the vocabulary can do in one lexeme state |
+//! | [`run`] | states, steps and masks |
 
-#[expect(dead_code, reason = "the front ends that use it land separately")]
+mod core;
+mod frame;
 pub(crate) mod graph;
+pub(crate) mod layout;
+pub(crate) mod program;
+pub(crate) mod run;
+mod scan;
+mod stack;
+mod text;
+
+use crate::error::Result;
+use crate::limits::CompileLimits;
+use crate::mask::index::TokenIndex;
+use graph::Graph;
+use program::Program;
+use run::Run;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A compiled graph and the run that new matchers use.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    program: Arc<Program>,
+    index: Arc<TokenIndex>,
+    limits: CompileLimits,
+    run: Mutex<Arc<Run>>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        graph: Graph,
+        index: &Arc<TokenIndex>,
+        limits: CompileLimits,
+    ) -> Result<Self> {
+        let program = Arc::new(Program::new(graph));
+        let run = Run::new(Arc::clone(&program), Arc::clone(index), limits)?;
+        let run = Mutex::new(Arc::new(run));
+        Ok(Self { program, index: Arc::clone(index), limits, run })
+    }
+
+    /// The run for new texts, fresh if the last one is full.
+    pub(crate) fn run(&self) -> Arc<Run> {
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        if run.is_retired() {
+            let program = Arc::clone(&self.program);
+            // What could be started once can be started again; if not, the old run goes on.
+            if let Ok(fresh) = Run::new(program, Arc::clone(&self.index), self.limits) {
+                *run = Arc::new(fresh);
+            }
+        }
+        Arc::clone(&run)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Two generations: when the young one holds half of the budget it becomes the old one and what was
 //! old goes. A mask asked for again moves to the young generation, so what is in use stays.
 
+use super::slice::Slice;
 use crate::automata::table::StateId;
 use crate::error::{Error, Result};
 use rustc_hash::FxHashMap;
@@ -16,6 +17,88 @@ pub(crate) enum Mask {
     Dense(Box<[u32]>),
     /// The allowed tokens: a row this empty is cheaper to write than to copy.
     Sparse(Box<[TokenId]>),
+    /// What to do to an empty row, in order; whether any token remains.
+    Steps(Box<[Op]>, bool),
+}
+
+/// A step of a mask that is put together from shared parts.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// Allow the tokens of a layer.
+    Layer(Arc<Layer>),
+    /// Allow these.
+    Set(Box<[TokenId]>),
+    /// Forbid these.
+    Clear(Box<[TokenId]>),
+}
+
+/// A set of tokens that many masks share: rows of slices, and others.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    slices: Vec<Arc<Slice>>,
+    dense: Option<Box<[u32]>>,
+    tokens: Box<[TokenId]>,
+}
+
+impl Layer {
+    pub(crate) fn new(slices: Vec<Arc<Slice>>, tokens: Vec<TokenId>, words: usize) -> Self {
+        if tokens.len() <= words / 2 {
+            return Self { slices, dense: None, tokens: tokens.into() };
+        }
+        let mut row = vec![0; words];
+        for &t in &tokens {
+            mask::set(&mut row, t);
+        }
+        Self { slices, dense: Some(row.into()), tokens: Box::default() }
+    }
+
+    /// Whether no token is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slices.is_empty() && self.dense.is_none() && self.tokens.is_empty()
+    }
+
+    /// Whether writing it touches most words of a row.
+    fn is_wide(&self) -> bool {
+        !self.slices.is_empty() || self.dense.is_some()
+    }
+
+    fn write<W: Word>(&self, row: &mut [W], fresh: bool) {
+        let mut fresh = fresh;
+        for words in self.slices.iter().map(|s| &s.row[..]).chain(self.dense.as_deref()) {
+            if fresh {
+                copy(words, row);
+            } else {
+                for (to, &bits) in row.iter_mut().zip(words) {
+                    *to = W::from_bits(to.bits() | bits);
+                }
+            }
+            fresh = false;
+        }
+        if fresh {
+            row.fill(W::from_bits(0));
+        }
+        set_all(row, &self.tokens);
+    }
+
+    /// Bytes held beside the slices.
+    pub(crate) fn memory(&self) -> usize {
+        96 + 4 * (self.tokens.len() + self.dense.as_ref().map_or(0, |d| d.len()))
+    }
+}
+
+fn copy<W: Word>(words: &[u32], row: &mut [W]) {
+    let (head, tail) = row.split_at_mut(words.len());
+    for (to, &bits) in head.iter_mut().zip(words) {
+        *to = W::from_bits(bits);
+    }
+    tail.fill(W::from_bits(0));
+}
+
+fn set_all<W: Word>(row: &mut [W], tokens: &[TokenId]) {
+    for &t in tokens {
+        let word = &mut row[t as usize >> 5];
+        *word = W::from_bits(word.bits() | 1 << (t & 31));
+    }
 }
 
 /// A word of a mask row: 32 bits, which arrays from Python call int32.
@@ -47,7 +130,29 @@ impl Word for i32 {
 impl Mask {
     /// Whether no token is allowed.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Sparse(tokens) if tokens.is_empty())
+        match self {
+            Self::Dense(_) => false,
+            Self::Sparse(tokens) => tokens.is_empty(),
+            Self::Steps(_, any) => !any,
+        }
+    }
+
+    /// The mask of several steps on rows of `words` words.
+    pub(crate) fn steps(mut ops: Vec<Op>, words: usize) -> Self {
+        // A wide layer first is a copy; without anything to forbid the order is free.
+        if !ops.iter().any(|o| matches!(o, Op::Clear(_))) {
+            ops.sort_by_key(|o| !matches!(o, Op::Layer(l) if l.is_wide()));
+            let any = ops.iter().any(|o| match o {
+                Op::Layer(layer) => !layer.is_empty(),
+                Op::Set(tokens) => !tokens.is_empty(),
+                Op::Clear(_) => false,
+            });
+            return Self::Steps(ops.into(), any);
+        }
+        let mut row = vec![0u32; words];
+        let this = Self::Steps(ops.into(), true);
+        this.write(&mut row);
+        if row.iter().all(|&w| w == 0) { Self::Sparse(Box::default()) } else { this }
     }
 
     pub(crate) fn new(row: Vec<u32>) -> Self {
@@ -61,26 +166,49 @@ impl Mask {
     /// Writes the whole row; `row` may be longer than the mask.
     pub(crate) fn write<W: Word>(&self, row: &mut [W]) {
         match self {
-            Self::Dense(words) => {
-                let (head, tail) = row.split_at_mut(words.len());
-                for (to, &bits) in head.iter_mut().zip(words) {
-                    *to = W::from_bits(bits);
-                }
-                tail.fill(W::from_bits(0));
-            }
+            Self::Dense(words) => copy(words, row),
             Self::Sparse(tokens) => {
                 row.fill(W::from_bits(0));
-                for &t in tokens {
-                    let word = &mut row[t as usize >> 5];
-                    *word = W::from_bits(word.bits() | 1 << (t & 31));
+                set_all(row, tokens);
+            }
+            Self::Steps(ops, _) => {
+                let mut fresh = true;
+                for op in ops {
+                    match op {
+                        Op::Layer(layer) => layer.write(row, fresh),
+                        _ if fresh => row.fill(W::from_bits(0)),
+                        _ => {}
+                    }
+                    fresh = false;
+                    match op {
+                        Op::Layer(_) => {}
+                        Op::Set(tokens) => set_all(row, tokens),
+                        Op::Clear(tokens) => {
+                            for &t in tokens {
+                                let word = &mut row[t as usize >> 5];
+                                *word = W::from_bits(word.bits() & !(1 << (t & 31)));
+                            }
+                        }
+                    }
+                }
+                if fresh {
+                    row.fill(W::from_bits(0));
                 }
             }
         }
     }
 
-    fn memory(&self) -> usize {
-        64 + 4 * match self {
-            Self::Dense(x) | Self::Sparse(x) => x.len(),
+    /// Bytes held beside shared layers.
+    pub(crate) fn memory(&self) -> usize {
+        64 + match self {
+            Self::Dense(x) | Self::Sparse(x) => x.len() * 4,
+            Self::Steps(ops, _) => ops
+                .iter()
+                .map(|o| match o {
+                    Op::Layer(_) => 24,
+                    Op::Set(tokens) | Op::Clear(tokens) => 24 + tokens.len() * 4,
+                })
+                .sum(),
         }
     }
 }

@@ -32,6 +32,17 @@ struct Node {
     big: bool,
 }
 
+/// What [`Flat::scan`] tells.
+pub(crate) trait Visit {
+    /// A token whose bytes are live.
+    fn token(&mut self, token: TokenId);
+    /// A node with others below it, and the state there.
+    fn inner(&mut self, flat: &Flat, node: usize, state: StateId) -> Result<()>;
+    /// Does the subtree of a big node (named as in the whole trie) or declines. Its own tokens are
+    /// already told.
+    fn shortcut(&mut self, node: u32, state: StateId) -> Result<bool>;
+}
+
 /// See the module comment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flat {
@@ -82,6 +93,77 @@ impl Flat {
     /// Bytes held.
     pub(crate) fn memory(&self) -> usize {
         self.nodes.len() * size_of::<Node>() + (self.more.len() + self.big.len()) * 8
+    }
+
+    /// One past the subtree of a node.
+    pub(crate) fn end(&self, node: usize) -> usize {
+        self.nodes[node].end as usize
+    }
+
+    /// Byte and depth of a node, whether tokens end there, and one past its subtree.
+    #[inline]
+    pub(crate) fn at(&self, node: usize) -> (u8, u8, bool, usize) {
+        let n = self.nodes[node];
+        (n.byte, n.depth, n.token != NONE, n.end as usize)
+    }
+
+    /// Appends the tokens that end at a node.
+    pub(crate) fn tokens_into(&self, node: usize, out: &mut Vec<TokenId>) {
+        let n = self.nodes[node];
+        if n.token != NONE {
+            out.push(n.token);
+            if n.many {
+                out.extend(self.more(node));
+            }
+        }
+    }
+
+    /// The children of a node with their bytes.
+    pub(crate) fn children(&self, node: usize) -> impl Iterator<Item = (u8, usize)> + '_ {
+        let end = self.end(node);
+        let mut next = node + 1;
+        std::iter::from_fn(move || {
+            let at = next;
+            (at < end).then(|| {
+                next = self.end(at);
+                (self.nodes[at].byte, at)
+            })
+        })
+    }
+
+    /// The trie of what stands below and at the given nodes, which have the same byte; tokens that
+    /// end alike share a node. Node 1 is where the parts were joined.
+    pub(crate) fn merge(parts: &[(&Self, usize)]) -> Self {
+        let mut out = Self::default();
+        out.nodes.push(Node { end: 0, token: NONE, byte: 0, depth: 0, many: false, big: false });
+        if let Some(&(flat, node)) = parts.first() {
+            out.join(parts, flat.nodes[node].byte, 1);
+        }
+        out.nodes[0].end = out.nodes.len() as u32;
+        out.nodes.shrink_to_fit();
+        out
+    }
+
+    fn join(&mut self, parts: &[(&Self, usize)], byte: u8, depth: u8) {
+        let at = self.nodes.len();
+        self.max_depth = self.max_depth.max(depth.into());
+        let mut tokens = Vec::new();
+        for (flat, node) in parts {
+            flat.tokens_into(*node, &mut tokens);
+        }
+        let token = tokens.first().copied().unwrap_or(NONE);
+        self.more.extend(tokens.iter().skip(1).map(|&t| (at as u32, t)));
+        self.nodes.push(Node { end: 0, token, byte, depth, many: tokens.len() > 1, big: false });
+        let mut below: Vec<(u8, &Self, usize)> = parts
+            .iter()
+            .flat_map(|&(flat, node)| flat.children(node).map(move |(b, c)| (b, flat, c)))
+            .collect();
+        below.sort_by_key(|c| c.0);
+        for group in below.chunk_by(|a, b| a.0 == b.0) {
+            let parts: Vec<(&Self, usize)> = group.iter().map(|c| (c.1, c.2)).collect();
+            self.join(&parts, group[0].0, depth.saturating_add(1));
+        }
+        self.nodes[at].end = self.nodes.len() as u32;
     }
 
     fn more(&self, node: usize) -> impl Iterator<Item = TokenId> + '_ {
@@ -136,6 +218,51 @@ impl Flat {
                 // Loops are common and need no look-up.
                 path[depth] = (to, if to == from { steps } else { automaton.row(to)? });
             }
+        }
+        Ok(())
+    }
+
+    /// Visits every node that keeps `automaton` alive from `start`, parents first. At a big node the
+    /// visitor may do the subtree itself.
+    pub(crate) fn scan(
+        &self,
+        automaton: &Automaton,
+        start: StateId,
+        visitor: &mut impl Visit,
+    ) -> Result<()> {
+        if start == DEAD || self.nodes.len() < 2 {
+            return Ok(());
+        }
+        let mut path: Vec<(StateId, &Row)> =
+            vec![(start, automaton.row(start)?); self.max_depth + 1];
+        let mut i = 1;
+        while let Some(node) = self.nodes.get(i) {
+            let depth = usize::from(node.depth);
+            let (from, steps) = path[depth - 1];
+            let to = steps[usize::from(node.byte)];
+            if to == DEAD {
+                i = node.end as usize;
+                continue;
+            }
+            if node.token != NONE {
+                visitor.token(node.token);
+                if node.many {
+                    self.more(i).for_each(|t| visitor.token(t));
+                }
+            }
+            if node.big
+                && let Ok(at) = self.big.binary_search_by_key(&(i as u32), |b| b.0)
+                && visitor.shortcut(self.big[at].1, to)?
+            {
+                i = node.end as usize;
+                continue;
+            }
+            if node.end as usize > i + 1 {
+                // Loops are common and need no look-up.
+                path[depth] = (to, if to == from { steps } else { automaton.row(to)? });
+                visitor.inner(self, i, to)?;
+            }
+            i += 1;
         }
         Ok(())
     }

@@ -1,0 +1,41 @@
+//! Markers: which of several lexemes an automaton has completed.
+//!
+//! A lexeme `L` is entered as `L·m`, where `m` is a character beyond Unicode. No text holds it, so a
+//! residual that begins with `m` says: lexeme `m` is complete here.
+
+use super::charset;
+use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId};
+use super::look::Ctx;
+
+const FIRST: u32 = charset::MAX + 1;
+
+/// The expression `lexeme` followed by its marker.
+pub(crate) fn mark(arena: &mut Arena, lexeme: ExprId, marker: u32) -> ExprId {
+    let m = arena.class(vec![(FIRST + marker, FIRST + marker)]);
+    arena.concat(lexeme, m)
+}
+
+/// The markers that an expression may begin with, ascending.
+pub(super) fn of(arena: &Arena, expr: ExprId) -> Box<[u32]> {
+    if expr == EMPTY || expr == EPSILON {
+        return Box::default();
+    }
+    let mut out = Vec::new();
+    let mut todo = vec![expr];
+    while let Some(e) = todo.pop() {
+        match arena.node(e) {
+            Expr::Class(c) => {
+                // A marker's class is cut into single markers only where it was joined with others.
+                for r in arena.classes.get(*c).iter().filter(|r| r.0 >= FIRST) {
+                    out.extend((r.0..=r.1).map(|m| m - FIRST));
+                }
+            }
+            Expr::Concat(h, t) if arena.nullable(*h, Ctx::Other, Ctx::Edge) => todo.push(*t),
+            Expr::Union(members) => todo.extend(members.iter()),
+            _ => {}
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out.into()
+}

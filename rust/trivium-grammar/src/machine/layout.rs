@@ -1,0 +1,34 @@
+//! The fixed texts of JSON as expressions.
+
+use super::graph::Space;
+use crate::automata::expr::{Arena, EPSILON, ExprId};
+
+/// One text.
+pub(crate) fn literal(arena: &mut Arena, text: &str) -> ExprId {
+    let mut out = EPSILON;
+    for c in text.chars().rev() {
+        let class = arena.class(vec![(c.into(), c.into())]);
+        out = arena.concat(class, out);
+    }
+    out
+}
+
+/// A line feed and blanks.
+pub(super) fn line(arena: &mut Arena, blanks: u32) -> ExprId {
+    let blank = arena.class(vec![(0x20, 0x20)]);
+    let all = arena.repeat(blank, blanks, blanks);
+    let feed = arena.class(vec![(0x0a, 0x0a)]);
+    arena.concat(feed, all)
+}
+
+/// A colon and the white space around it.
+pub(super) fn colon(arena: &mut Arena, space: &Space) -> ExprId {
+    match space {
+        Space::Between(gap) => {
+            let colon = literal(arena, ":");
+            let after = arena.concat(colon, *gap);
+            arena.concat(*gap, after)
+        }
+        Space::Indent(_) => literal(arena, ": "),
+    }
+}
