@@ -306,9 +306,10 @@ class Voter:
     ('14', 0.96875, 'rule:beta:0.95')
     """
 
-    __slots__ = ("_core", "_questions")
+    __slots__ = ("_core", "_questions", "_reads_tokens")
 
     _core: _core.Voter
+    _reads_tokens: bool
     _questions: dict[int, Question]
 
     def __init__(
@@ -343,6 +344,8 @@ class Voter:
         config["abstain"] = _abstain(abstain)
         self._core = _core.Voter(config)
         self._questions = {}
+        by_token = ("cisc", "borda", "deepconf", "inverse_entropy")
+        self._reads_tokens = prune is not None or weight.split(":")[0] in by_token
 
     def open(self, id: str, *, budget: int | None = None, seed: int | None = None) -> Question:
         """Open a question; `next` returns its first launches.
@@ -378,6 +381,19 @@ class Voter:
         Later launches are returned by the `finish` that causes them.
         """
         return self._actions(self._core.launches())
+
+    def launch(self, q: int | str) -> list[Action]:
+        """Fetch the first launches of one question, if `next` has not returned them."""
+        return self._actions(self._core.launch(self._handle(q)))
+
+    def knows(self, id: str) -> bool:
+        """Whether a question of this id is open."""
+        return any(question.id == id for question in self._questions.values())
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether weight or pruning reads confidences or entropies of single tokens."""
+        return self._reads_tokens
 
     def tokens(
         self,

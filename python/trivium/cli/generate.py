@@ -16,8 +16,6 @@ from trivium.voter import Voter
 if TYPE_CHECKING:
     import argparse
 
-    from trivium.voter import Question
-
 __all__ = ["add_parser", "run"]
 
 _VOTE_SAMPLES = 20
@@ -49,10 +47,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--vote",
         metavar="KEY",
-        help="let the samples vote: number, choice or text; --samples bounds them (default: 20)",
+        help="let the samples vote by a key of Voter (number, choice, latex, json, ...); --samples "
+        "bounds them (default: 20)",
     )
     parser.add_argument(
-        "--vote-stop", metavar="RULE", default="beta:0.95", help="stop rule (default: beta:0.95)"
+        "--vote-stop",
+        metavar="RULE",
+        nargs="+",
+        default=["beta:0.95"],
+        help="stop rules (default: beta:0.95)",
     )
     parser.add_argument(
         "--speculate",
@@ -193,30 +196,31 @@ def _vote(
     result: dict[str, Any],
 ) -> None:
     budget = args.samples or _VOTE_SAMPLES
-    voter = Voter(key=args.vote, stop=[args.vote_stop], budget=budget, seed=args.seed)
-    question = voter.open("prompt")
-    texts: dict[int, str] = {}
-
-    def seen(_: Question, trace: int, text: str) -> None:
-        texts[trace] = text
-        out.line(f"{trace:4d}  {voter.key_of(text=text) or '-'}")
-
-    try:
-        loop.vote(runner, voter, {question: prompt}, seen=seen)
-    finally:
-        said = voter.result(question)
-        result["texts"] = [texts[t] for t in sorted(texts)]
-        result["vote"] = {
-            "winner": said.winner,
-            "answer": said.answer,
-            "share": said.share,
-            "p_mode": said.p_mode,
-            "stop_reason": said.stop_reason,
-            "samples": said.cost.samples,
-            "launched": said.cost.launched,
-            "budget": budget,
-            "tally": [row._asdict() for row in said.tally],
-        }
-        out.result("no answer" if said.winner is None else said.winner)
-        cost = f"{said.cost.samples} of at most {budget} samples"
-        out.note(f"[{said.share:.0%} of the ballots, {cost}, {said.stop_reason or 'interrupted'}]")
+    voter = Voter(key=args.vote, stop=args.vote_stop, budget=budget, seed=args.seed)
+    made = runner.run([prompt], voter=voter, on_interrupt="return")
+    [said] = made.votes or []
+    traces = sorted(made.traces or [], key=lambda t: t.trace)
+    for trace in traces:
+        ended = "cancelled" if trace.finish_reason == "cancelled" else "-"
+        out.line(f"{trace.trace:4d}  {voter.key_of(text=trace.text) or ended}")
+    result["texts"] = [t.text for t in traces]
+    result["finish_reasons"] = [t.finish_reason for t in traces]
+    result["tokens_per_call"] = made.tokens_per_call
+    result["num_tokens"] = made.num_tokens
+    result["vote"] = {
+        "winner": said.winner,
+        "answer": said.answer,
+        "share": said.share,
+        "p_mode": said.p_mode,
+        "stop_reason": said.stop_reason,
+        "samples": said.cost.samples,
+        "launched": said.cost.launched,
+        "cancelled": said.cost.cancelled,
+        "budget": budget,
+        "tally": [row._asdict() for row in said.tally],
+    }
+    out.result("no answer" if said.winner is None else said.winner)
+    cost = f"{said.cost.samples} of at most {budget} samples"
+    out.note(f"[{said.share:.0%} of the ballots, {cost}, {said.stop_reason}]")
+    if any(t.finish_reason == "interrupted" for t in traces):
+        raise KeyboardInterrupt

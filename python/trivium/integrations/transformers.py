@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trivium.errors import InputError, MissingExtraError, UnsupportedError
+from trivium.errors import InputError, MissingExtraError
 from trivium.integrations._transformers.inputs import column, end_ids, prompts_of
 from trivium.integrations._transformers.stops import Stops
 from trivium.speculator import Speculator
@@ -69,6 +69,12 @@ class GenerateOutput:
         Drafted and accepted nodes of this call, and by source how often it was right.
     logit_rows : list of float32 array, shape (new tokens, vocab), or None
         The logits that chose each token, before the processed law; with ``record_logits=True``.
+    votes : list of trivium.voter.Result, or None
+        One a prompt, under a voter. The other lists then hold the trace that stands for the winner
+        (trace 0 where nobody wins).
+    traces : list of Trace, or None
+        All traces of a vote: ``prompt``, ``trace``, ``tokens``, ``text``, ``logprobs`` and
+        ``finish_reason``, which is ``"cancelled"`` where the vote was decided before.
     """
 
     sequences: list[list[int]]
@@ -82,6 +88,8 @@ class GenerateOutput:
     seconds: Seconds
     stats: dict[str, Any]
     logit_rows: list[Any] | None = None
+    votes: list[Any] | None = None
+    traces: list[Any] | None = None
 
 
 def _import_hosts() -> Any:
@@ -121,6 +129,7 @@ def generate(
     record_logits: bool = False,
     prefill_chunk: int = 512,
     voter: Any | None = None,
+    max_traces: int = 32,
 ) -> GenerateOutput:
     """Continue prompts, with one forward pass for several tokens where drafts agree.
 
@@ -171,8 +180,16 @@ def generate(
         Fill `GenerateOutput.logit_rows`.
     prefill_chunk : int
         Prompt tokens of a request in one forward pass.
-    voter : None
-        Reserved for voting over traces.
+    voter : Voter, optional
+        Each prompt becomes a question, opened and forgotten by this call; the voter launches its
+        traces, cancels those that cannot matter any more, and ends it. Trace `t` of prompt `i`
+        draws with ``branch + t`` and with ``seed + i`` (a list of seeds is taken as it stands), so
+        traces are independent and a vote does not depend on the batch it ran in. The traces of a
+        prompt are one draft group, whose continuations the tally weighs. Needs `tokenizer`. A
+        `trivium.voting.AnswerGrammar` as `constraint` marks the answers; otherwise the voter's key
+        finds them in the text. `group` and `branch` as lists are refused.
+    max_traces : int
+        Traces that run at once under a voter; a bound on memory.
 
     Returns
     -------
@@ -201,9 +218,9 @@ def generate(
     import torch
 
     from trivium.integrations._transformers import loop
+    from trivium.integrations._transformers.votes import Votes
+    from trivium.voting.answers import AnswerGrammar
 
-    if voter is not None:
-        raise UnsupportedError("voter: voting over traces comes with another version")
     if on_interrupt not in ("raise", "return"):
         raise InputError(f'on_interrupt: {on_interrupt!r} is neither "raise" nor "return"')
     if prefill_chunk < 1:
@@ -219,7 +236,7 @@ def generate(
         )
     if eos_token_id is None:
         eos_token_id = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    eos = end_ids(eos_token_id) | _ends_of(constraint)
+    eos = end_ids(eos_token_id) | _ends_of(getattr(constraint, "mask", constraint))
     stops = Stops(stop_strings, tokenizer)
     limits = _limits(model, prompts, column("max_new_tokens", max_new_tokens, n))
     laws = list(
@@ -236,6 +253,8 @@ def generate(
             strict=True,
         )
     )
+    answers = constraint if isinstance(constraint, AnswerGrammar) else None
+    constraint = constraint if answers is None else answers.mask
     seeds = column("seed", seed, n)
     branches = column("branch", branch, n)
     if not isinstance(branch, Sequence) and not hasattr(branch, "tolist"):
@@ -247,33 +266,60 @@ def generate(
     before = speculator.stats()
     rows: list[Any] = []
     totals = loop.Totals()
+
+    def begin(index: int, i: int, group: str | None, branch: int) -> Any:
+        """Start request `index`, a continuation of prompt `i`."""
+        request = speculator.start(
+            prompts[i],
+            group=group,
+            tenant=tenants[i],
+            seed=seeds[i],
+            branch=branch,
+            draw=draw,
+            constraint=matchers[i],
+        )
+        return loop.Row(index, request, prompts[i], limits[i], laws[i], eos)
+
+    votes = None
+    if voter is not None:
+        if tokenizer is None:
+            raise InputError("voter: needs tokenizer=, which says what the traces answer")
+        if not isinstance(branch, int) or not (group is None or isinstance(group, str)):
+            raise InputError("voter: branch and group of a vote belong to its traces, give no list")
+        if isinstance(seed, int):
+            seeds = [(seed + i) & (2**64 - 1) for i in range(n)]
+        votes = Votes(
+            voter,
+            n,
+            start=lambda index, i, name, t: begin(index, i, group or name, branch + t),
+            text_of=lambda row: (_texts(tokenizer, stops, [row]) or [""])[0],
+            answers=answers,
+            max_rows=max_traces,
+            drafts=drafts,
+        )
+        rows = votes.rows
     try:
-        for i, prompt in enumerate(prompts):
-            request = speculator.start(
-                prompt,
-                group=groups[i],
-                tenant=tenants[i],
-                seed=seeds[i],
-                branch=branches[i],
-                draw=draw,
-                constraint=matchers[i],
-            )
-            rows.append(loop.Row(i, request, prompt, limits[i], laws[i], eos))
+        if votes is None:
+            rows += [begin(i, i, groups[i], branches[i]) for i in range(n)]
+            first = rows
+        else:
+            first = votes.first()
         start = time.perf_counter()
         prefilled = start
         try:
             with torch.inference_mode():
-                host.prefill(prompts)
+                host.prefill([row.prompt for row in first])
                 prefilled = time.perf_counter()
                 loop.decode(
                     host,
                     speculator,
-                    rows,
+                    first,
                     stops=stops,
                     callback=token_callback,
                     keep=keep,
                     record=record_logits,
                     totals=totals,
+                    control=votes,
                 )
         except KeyboardInterrupt:
             if on_interrupt == "raise":
@@ -284,8 +330,14 @@ def generate(
     finally:
         for row in rows:
             row.request.finish(keep=False)  # harmless where the loop has finished it
+        results = None if votes is None else votes.results()
+        if votes is not None:
+            votes.forget()
+    count = sum(len(row.tokens) for row in rows)
+    traces = None if votes is None else votes.traces()
+    if votes is not None and results is not None:
+        rows = votes.winners(results)
     new = [row.tokens for row in rows]
-    count = sum(map(len, new))
     return GenerateOutput(
         sequences=[row.prompt + row.tokens for row in rows],
         new_tokens=new,
@@ -303,6 +355,8 @@ def generate(
         ]
         if record_logits
         else None,
+        votes=results,
+        traces=traces,
     )
 
 

@@ -59,10 +59,33 @@ class Slots(DynamicLayer):  # type: ignore[misc]
             self._buffers = [buffer[rows.to(self.device)] for buffer in self._buffers]
             self._view(self._size)
 
+    def join(self, other: Slots, rows: int, size: int) -> None:
+        """Append the rows of another layer of the model, `rows` of them, to a width of `size`."""
+        if not self.is_initialized:
+            return
+        more = other._buffers if other.is_initialized else [_rows(b, rows) for b in self._buffers]
+        joined = []
+        for mine, new in zip(self._buffers, more, strict=True):
+            both = _room(_rows(mine, mine.shape[0] + new.shape[0]), size)
+            both[:, :, :size] = 0  # junk is masked, but a NaN would survive the mask
+            kept = min(self._size, size)
+            both[: mine.shape[0], :, :kept] = mine[:, :, :kept]
+            if other.is_initialized:
+                kept = min(other._size, size)
+                both[mine.shape[0] :, :, :kept] = new[:, :, :kept]
+            joined.append(both)
+        self._buffers = joined
+        self._view(size)
+
     def shorten(self, size: int) -> None:
         """Forget the columns from `size` on."""
         if self.is_initialized:
             self._view(size)
+
+
+def _rows(like: Any, rows: int) -> Any:
+    """Make an empty buffer of another number of rows."""
+    return like.new_empty((rows, *like.shape[1:]))
 
 
 def _room(like: Any, size: int) -> Any:

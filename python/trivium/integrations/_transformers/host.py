@@ -35,6 +35,12 @@ class Host(Protocol):
     def prefill(self, prompts: list[list[int]]) -> None:
         """Cache all but the last token of each prompt; rows of the batch follow their order."""
 
+    def join(self, prompts: list[list[int]]) -> None:
+        """Append rows to the batch, with all but the last token of each prompt cached."""
+
+    def only(self, rows: list[int]) -> None:
+        """Keep these rows of the batch."""
+
     def fit(self, batch: TreeBatch) -> TreeBatch:
         """Cut the trees to what the model can run."""
 
@@ -103,6 +109,28 @@ class TreeHost:
         if len(unique) < len(prompts):
             self._select([unique[tuple(p)] for p in prompts])
 
+    def join(self, prompts: list[list[int]]) -> None:
+        """Prefill the new rows by themselves, then stand them below the others."""
+        if not len(self.lengths):
+            self.prefill(prompts)
+            return
+        fresh = TreeHost(self._model, self._chunk)
+        fresh.prefill(prompts)
+        self._size = max(self._size, fresh._size)
+        pairs = zip(self._cache.layers, fresh._cache.layers, strict=True)
+        for mine, new in pairs:
+            if isinstance(mine, Slots):
+                mine.join(new, len(prompts), self._size)
+        self.lengths = np.concatenate([self.lengths, fresh.lengths])
+
+    def only(self, rows: list[int]) -> None:
+        """Drop the other rows, and the columns that only they used."""
+        self._select(rows)
+        self.lengths = self.lengths[rows]
+        self._size = int(self.lengths.max()) if len(self.lengths) else 0
+        for layer in self._slots():
+            layer.shorten(self._size)
+
     def fit(self, batch: TreeBatch) -> TreeBatch:
         """Any tree runs."""
         return batch
@@ -166,8 +194,8 @@ class TreeHost:
                 layer.move(*where)
         self.lengths = self.lengths + counts
         if len(rows) < len(counts):
-            self._select(rows)
-            self.lengths = self.lengths[rows]
+            self.only(rows)
+            return
         self._size = int(self.lengths.max()) if len(self.lengths) else 0
         for layer in self._slots():
             layer.shorten(self._size)
@@ -202,6 +230,14 @@ class ChainHost:
     def prefill(self, prompts: list[list[int]]) -> None:
         """Cache all but the last token of each prompt, one by one."""
         self._caches = []
+        self.join(prompts)
+
+    def only(self, rows: list[int]) -> None:
+        """Drop the other caches."""
+        self._caches = [self._caches[b] for b in rows]
+
+    def join(self, prompts: list[list[int]]) -> None:
+        """Append a cache a prompt."""
         for prompt in prompts:
             cache = DynamicCache(config=self._model.config)
             for layer in cache.layers:

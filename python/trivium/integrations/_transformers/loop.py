@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from trivium.integrations._transformers.host import Host
     from trivium.integrations._transformers.stops import Stops
-    from trivium.speculator import Request, Speculator
+    from trivium.speculator import Request, Speculator, TreeBatch
 
-__all__ = ["Row", "Totals", "decode"]
+__all__ = ["Control", "Row", "Totals", "decode"]
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class Row:
     logit_rows: list[Any] = field(default_factory=list)
     tail: bytes = b""
     reason: str = ""
+    entropy: float = 0.0  # summed over tokens, where a vote reads it
 
     @property
     def end(self) -> int:
@@ -59,6 +60,22 @@ class Totals:
     steps: int = 0  # requests times steps
 
 
+class Control(Protocol):
+    """Who may change the batch between steps: a vote that launches and cancels traces."""
+
+    def draft(self, batch: TreeBatch, active: Sequence[Row]) -> TreeBatch:
+        """Add drafts of its own to the trees."""
+
+    def step(
+        self, active: Sequence[Row], new: Sequence[list[int]], logits: Any, nodes: Sequence[Any]
+    ) -> list[Row]:
+        """Hear of a step; rows to cancel get their reason, rows to start are returned.
+
+        ``new[b]`` are the tokens that row `b` gained and ``nodes[b]`` the rows of `logits` that
+        chose them.
+        """
+
+
 def decode(
     host: Host,
     spec: Speculator,
@@ -69,6 +86,7 @@ def decode(
     keep: bool,
     record: bool,
     totals: Totals,
+    control: Control | None = None,
 ) -> None:
     """Run every request to its end."""
     active = list(rows)
@@ -77,11 +95,12 @@ def decode(
     while active:
         bound = next(sizes, None)
         start = time.perf_counter()
-        batch = host.fit(
-            spec.propose(
-                [r.request for r in active], None if bound is None else bound * len(active)
-            )
+        batch = spec.propose(
+            [r.request for r in active], None if bound is None else bound * len(active)
         )
+        if control is not None:
+            batch = control.draft(batch, active)
+        batch = host.fit(batch)
         logits = host.forward(batch, [r.end for r in active])
         temperature, top_k, top_p, min_p = zip(*(r.law for r in active), strict=True)
         out = spec.verify(
@@ -119,7 +138,25 @@ def decode(
         if callback is not None:
             for b, (r, (n, _)) in enumerate(zip(active, ends, strict=True)):
                 callback(r.index, tokens[cu[b] : cu[b] + n].tolist())
-        active = [r for r in active if not r.reason]
+        if control is None:
+            active = [r for r in active if not r.reason]
+            continue
+        alive = [r for r in active if not r.reason]
+        spans = [
+            int(batch.cu_nodes[b]) + gather[cu[b] : cu[b] + n].astype(np.int64)
+            for b, (n, _) in enumerate(ends)
+        ]
+        said = [tokens[cu[b] : cu[b] + n].tolist() for b, (n, _) in enumerate(ends)]
+        started = control.step(active, said, logits, spans)
+        for row in alive:
+            if row.reason:
+                row.request.finish(keep=keep)  # its text is still evidence for its siblings
+        active = [r for r in alive if not r.reason]
+        if len(active) < len(alive):
+            host.only([b for b, r in enumerate(alive) if not r.reason])
+        if started:
+            host.join([r.prompt for r in started])
+            active += started
 
 
 def _first_sizes(spec: Speculator) -> Any:
