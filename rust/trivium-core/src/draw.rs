@@ -4,8 +4,11 @@
 //! scalar. `race`: the largest `scaled + gumbel`, one race word a token (Gumbel-max). Both are
 //! frozen under `rng = 1`; which of them a request uses is part of its seeded text.
 //!
-//! Weights are `exp(scaled - max)` in f32, sums f64 in the order of [`numerics::block_sum`], so a
-//! draw is one fixed function of (row, u) on every machine.
+//! A token's weight is [`numerics::weight`]`(scaled - top)`, `top` the largest value of its block of
+//! [`BLOCK`]; a block's mass is the sum of its weights, in f64 and in the order of
+//! [`numerics::block_sum`], times `weight(top - max)`; masses are added in block order. So a draw is
+//! one fixed function of (row, u) on every machine, one read of the row finds every mass, and
+//! only the block that the draw falls into is touched again.
 
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
@@ -34,9 +37,12 @@ pub struct ScaledRow {
     max: f32,
     argmax: TokenId,
     greedy: bool,
-    /// Block sums and their total, filled on demand.
+    /// Largest value and mass of each block, filled on demand; and the sum of the masses.
+    tops: Vec<f32>,
     blocks: Vec<f64>,
     total: f64,
+    /// Σ weight(scaled - max), where [`weights_into`](Self::weights_into) came before the blocks.
+    mass: Option<f64>,
     /// Largest value of each chunk of [`simd::CHUNK`]; removed tokens may leave it too large. Empty
     /// where unknown.
     maxima: Vec<f32>,
@@ -76,6 +82,30 @@ impl ScaledRow {
         allowed: Option<&[u32]>,
         temperature: f32,
     ) -> Result<()> {
+        self.take(logits, allowed, temperature, false)
+    }
+
+    /// As [`load`](Self::load) for a law that nothing will be removed from: the same pass weighs
+    /// the row, so that a draw reads no more than one block of it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_whole(
+        &mut self,
+        logits: LogitsRow<'_>,
+        allowed: Option<&[u32]>,
+        temperature: f32,
+    ) -> Result<()> {
+        self.take(logits, allowed, temperature, true)
+    }
+
+    fn take(
+        &mut self,
+        logits: LogitsRow<'_>,
+        allowed: Option<&[u32]>,
+        temperature: f32,
+        whole: bool,
+    ) -> Result<()> {
         if !(0.0..f32::INFINITY).contains(&temperature) {
             return Err(Error::input(
                 "temperature",
@@ -85,15 +115,24 @@ impl ScaledRow {
         let greedy = temperature < GREEDY_TEMPERATURE;
         let factor = if greedy || temperature == 1.0 { 1.0 } else { 1.0 / temperature };
         if let (LogitsRow::F32(values), None) = (logits, allowed) {
-            self.clear();
-            let bad = simd::load(values, factor, &mut self.scaled, &mut self.maxima);
             self.greedy = greedy;
+            let weighed = whole && !greedy;
+            let bad = if weighed {
+                let Self { scaled, tops, blocks, maxima, .. } = self;
+                (self.sparse, self.mass) = (false, None);
+                maxima.clear();
+                simd::load_weighed(values, factor, scaled, tops, blocks);
+                blocks.iter().any(|b| b.is_nan())
+            } else {
+                self.clear();
+                simd::load(values, factor, &mut self.scaled, &mut self.maxima)
+            };
             if bad && factor > 1.0 {
                 self.load_raw(logits, None);
                 self.settle()?;
                 return self.rescale(temperature);
             }
-            return self.finish(bad);
+            return if weighed { self.finish_weighed(bad) } else { self.finish(bad) };
         }
         self.load_raw(logits, allowed);
         self.greedy = greedy;
@@ -105,6 +144,18 @@ impl ScaledRow {
             self.scaled.iter_mut().for_each(|x| *x *= factor);
         }
         self.settle()
+    }
+
+    /// Maximum, arg-max and masses from the blocks.
+    fn finish_weighed(&mut self, bad: bool) -> Result<()> {
+        if bad {
+            return Err(self.bad());
+        }
+        let Some((max, start)) = best(&self.tops) else { return Err(Self::empty()) };
+        self.max = max;
+        self.argmax = self.find(max, start * BLOCK);
+        self.settle_blocks();
+        Ok(())
     }
 
     /// Takes a row of logits and a mask as they are: for laws that edit the row before its first
@@ -121,8 +172,14 @@ impl ScaledRow {
     fn clear(&mut self) {
         self.scaled.clear();
         self.maxima.clear();
-        self.blocks.clear();
+        self.forget_sums();
         self.sparse = false;
+    }
+
+    fn forget_sums(&mut self) {
+        self.tops.clear();
+        self.blocks.clear();
+        self.mass = None;
     }
 
     /// Divides a settled row by a temperature, as [`load`](Self::load) does.
@@ -146,7 +203,7 @@ impl ScaledRow {
         let factor = 1.0 / temperature;
         // A shift changes no law; it keeps the product finite.
         let shift = if is_bad(self.max.abs() * factor) { self.max } else { 0.0 };
-        self.blocks.clear();
+        self.forget_sums();
         if self.sparse {
             for &t in &self.kept {
                 let x = &mut self.scaled[t as usize];
@@ -167,7 +224,7 @@ impl ScaledRow {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn settle(&mut self) -> Result<()> {
-        self.blocks.clear();
+        self.forget_sums();
         self.sparse = false;
         self.maxima.clear();
         let bad = simd::chunk_maxima(&self.scaled, &mut self.maxima);
@@ -177,31 +234,29 @@ impl ScaledRow {
     /// Maximum and arg-max from the maxima of the chunks.
     fn finish(&mut self, bad: bool) -> Result<()> {
         if bad {
-            let (i, x) = self
-                .scaled
-                .iter()
-                .enumerate()
-                .find(|(_, x)| is_bad(**x))
-                .map_or((0, f32::NAN), |(i, x)| (i, *x));
-            return Err(Error::input(
-                "logits",
-                format!("logit {i} is {x}; logits must be finite or -inf"),
-            ));
+            return Err(self.bad());
         }
-        let mut best = (f32::NEG_INFINITY, 0);
-        for (i, &m) in self.maxima.iter().enumerate() {
-            if m > best.0 {
-                best = (m, i * simd::CHUNK);
-            }
-        }
-        let (max, start) = best;
-        if max == f32::NEG_INFINITY {
-            return Err(Self::empty());
-        }
+        let Some((max, start)) = best(&self.maxima) else { return Err(Self::empty()) };
         self.max = max;
-        let place = self.scaled[start..].iter().position(|&x| x == max).unwrap_or(0);
-        self.argmax = (start + place) as TokenId;
+        self.argmax = self.find(max, start * simd::CHUNK);
         Ok(())
+    }
+
+    /// The first place of a value from `start` on.
+    fn find(&self, value: f32, start: usize) -> TokenId {
+        let place = self.scaled[start..].iter().position(|&x| x == value).unwrap_or(0);
+        (start + place) as TokenId
+    }
+
+    /// Names the value that is no logit.
+    fn bad(&self) -> Error {
+        let (i, x) = self
+            .scaled
+            .iter()
+            .enumerate()
+            .find(|(_, x)| is_bad(**x))
+            .map_or((0, f32::NAN), |(i, x)| (i, *x));
+        Error::input("logits", format!("logit {i} is {x}; logits must be finite or -inf"))
     }
 
     fn empty() -> Error {
@@ -210,7 +265,7 @@ impl ScaledRow {
 
     /// Maximum and arg-max of a sparse row.
     fn settle_kept(&mut self) -> Result<()> {
-        self.blocks.clear();
+        self.forget_sums();
         let mut best = (f32::NEG_INFINITY, self.argmax);
         for &t in &self.kept {
             let x = self.scaled[t as usize];
@@ -347,7 +402,7 @@ impl ScaledRow {
     /// The same, for truncation rules. Call [`settle`](Self::settle) after removing tokens unless
     /// the arg-max surely stayed.
     pub fn scaled_mut(&mut self) -> &mut [f32] {
-        self.blocks.clear();
+        self.forget_sums();
         self.maxima.clear();
         self.sparse = false;
         &mut self.scaled
@@ -368,26 +423,55 @@ impl ScaledRow {
         self.greedy
     }
 
-    /// Σ exp(scaled - max), in the frozen order.
+    /// Σ weight(scaled - max), by blocks in the frozen order.
     pub fn total(&mut self) -> f64 {
         if self.blocks.is_empty() {
             if self.sparse {
-                // Removed tokens would add zeros to the lanes: leaving them out changes no bit.
-                self.blocks.resize(self.scaled.len().div_ceil(BLOCK), 0.0);
-                for_blocks(&self.kept, |b, ids| {
-                    let mut lanes = [0f64; 8];
-                    for &t in ids {
-                        let w = exp_neg(self.scaled[t as usize] - self.max);
-                        lanes[t as usize & 7] += f64::from(w);
-                    }
-                    self.blocks[b] = simd::pairwise(lanes);
-                });
+                self.weigh_kept();
             } else {
-                simd::block_sums(&self.scaled, self.max, &mut self.blocks);
+                simd::weigh(&self.scaled, &mut self.tops, &mut self.blocks);
             }
-            self.total = self.blocks.iter().sum();
+            self.settle_blocks();
         }
         self.total
+    }
+
+    /// Sums and maxima of the blocks of a sparse row. Removed tokens would add zeros to the partial
+    /// sums: leaving them out changes no bit.
+    fn weigh_kept(&mut self) {
+        let Self { scaled, tops, blocks, kept, .. } = self;
+        let len = scaled.len().div_ceil(BLOCK);
+        tops.resize(len, f32::NEG_INFINITY);
+        blocks.resize(len, 0.0);
+        let (mut values, mut weights) = ([0f32; BLOCK], [0f32; BLOCK]);
+        for_blocks(kept, |b, ids| {
+            let values = &mut values[..ids.len()];
+            let mut top = f32::NEG_INFINITY;
+            for (v, &t) in values.iter_mut().zip(ids) {
+                *v = scaled[t as usize];
+                top = if *v > top { *v } else { top };
+            }
+            simd::weights(values, top, &mut weights);
+            let mut parts = [0f64; 32];
+            for (&w, &t) in weights.iter().zip(ids) {
+                parts[t as usize % 32] += f64::from(w);
+            }
+            tops[b] = top;
+            blocks[b] = numerics::halve(parts);
+        });
+    }
+
+    /// Turns the blocks' sums into masses relative to the row's maximum, and adds them.
+    fn settle_blocks(&mut self) {
+        let mut factors = [0f32; BLOCK];
+        self.total = 0.0;
+        for (tops, sums) in self.tops.chunks(BLOCK).zip(self.blocks.chunks_mut(BLOCK)) {
+            simd::weights(tops, self.max, &mut factors);
+            for (sum, &factor) in sums.iter_mut().zip(&factors) {
+                *sum *= f64::from(factor);
+                self.total += *sum;
+            }
+        }
     }
 
     /// Natural log-probability of a token under the law; `-inf` where removed.
@@ -395,7 +479,10 @@ impl ScaledRow {
         if self.greedy {
             return if token == self.argmax { 0.0 } else { f32::NEG_INFINITY };
         }
-        let total = self.total();
+        let total = match self.mass {
+            Some(mass) if self.blocks.is_empty() => mass,
+            _ => self.total(),
+        };
         match self.scaled.get(token as usize) {
             Some(&x) => (f64::from(x) - f64::from(self.max) - total.ln()) as f32,
             None => f32::NEG_INFINITY,
@@ -410,11 +497,27 @@ impl ScaledRow {
             return p;
         }
         let total = self.total();
-        self.scaled.iter().map(|&x| f64::from(exp_neg(x - self.max)) / total).collect()
+        let mut p = Vec::with_capacity(self.scaled.len());
+        for (b, block) in self.scaled.chunks(BLOCK).enumerate() {
+            let (weights, factor) = self.weights_of(b);
+            p.extend(weights[..block.len()].iter().map(|&w| f64::from(w) * factor / total));
+        }
+        p
     }
 
-    /// The weights exp(scaled - max) of every token, for verifiers that compare laws; returns their
-    /// sum, which is [`total`](Self::total). One weight of 1 where the law is greedy.
+    /// Weights of the tokens of a weighed block, and the factor that makes them relative to the
+    /// row's maximum.
+    fn weights_of(&self, block: usize) -> ([f32; BLOCK], f64) {
+        let start = block * BLOCK;
+        let end = self.scaled.len().min(start + BLOCK);
+        let mut weights = [0f32; BLOCK];
+        simd::weights(&self.scaled[start..end], self.tops[block], &mut weights);
+        (weights, f64::from(numerics::weight(self.tops[block] - self.max)))
+    }
+
+    /// The weights `weight(scaled - max)` of every token, for verifiers that compare laws; returns
+    /// their sum, which is [`total`](Self::total) up to rounding. One weight of 1 where the law is
+    /// greedy.
     pub fn weights_into(&mut self, out: &mut Vec<f32>) -> f64 {
         out.clear();
         if self.greedy {
@@ -422,13 +525,9 @@ impl ScaledRow {
             out[self.argmax as usize] = 1.0;
             return 1.0;
         }
-        let max = self.max;
-        out.extend(self.scaled.iter().map(|&x| exp_neg(x - max)));
-        if self.blocks.is_empty() {
-            self.blocks.extend(out.chunks(BLOCK).map(numerics::block_total));
-            self.total = self.blocks.iter().sum();
-        }
-        self.total
+        let total = simd::weigh_row(&self.scaled, self.max, out);
+        self.mass = Some(total);
+        total
     }
 
     /// Draws the token at `address` by the request's draw.
@@ -453,29 +552,29 @@ impl ScaledRow {
                 continue;
             }
             if before + sum > target {
+                let (weights, factor) = self.weights_of(b);
                 let start = b * BLOCK;
-                let end = self.scaled.len().min(start + BLOCK);
+                let len = BLOCK.min(self.scaled.len() - start);
                 let mut cumulative = before;
-                for (i, &x) in self.scaled[start..end].iter().enumerate() {
-                    let w = f64::from(exp_neg(x - self.max));
-                    if w > 0.0 {
-                        last = (start + i) as TokenId;
-                        cumulative += w;
-                        if cumulative > target {
-                            return last;
-                        }
+                for (i, &w) in weights[..len].iter().enumerate().filter(|(_, w)| **w > 0.0) {
+                    last = (start + i) as TokenId;
+                    cumulative += f64::from(w) * factor;
+                    if cumulative > target {
+                        break;
                     }
                 }
-                // The block's own order of summation came out an ulp higher: its last token.
+                // Without a break: the block's own order of summation came out an ulp higher.
                 return last;
             }
             before += sum;
         }
         // u * total rounded up to the total: the last token with weight.
-        self.scaled
-            .iter()
-            .rposition(|&x| exp_neg(x - self.max) > 0.0)
-            .map_or(last, |i| i as TokenId)
+        for b in (0..self.blocks.len()).rev().filter(|&b| self.blocks[b] > 0.0) {
+            if let Some(i) = self.weights_of(b).0.iter().rposition(|&w| w > 0.0) {
+                return (b * BLOCK + i) as TokenId;
+            }
+        }
+        last
     }
 
     /// Gumbel race with the words of `address`; removed tokens do not run.
@@ -512,6 +611,17 @@ impl ScaledRow {
     }
 }
 
+/// The largest value and its first place; `None` where all are `-inf`.
+fn best(values: &[f32]) -> Option<(f32, usize)> {
+    let mut best = (f32::NEG_INFINITY, None);
+    for (i, &x) in values.iter().enumerate() {
+        if x > best.0 {
+            best = (x, Some(i));
+        }
+    }
+    best.1.map(|i| (best.0, i))
+}
+
 /// Calls `f` with the index of each block of [`BLOCK`] that holds ids, and its ids.
 fn for_blocks(ids: &[TokenId], mut f: impl FnMut(usize, &[TokenId])) {
     let mut rest = ids;
@@ -525,40 +635,42 @@ fn for_blocks(ids: &[TokenId], mut f: impl FnMut(usize, &[TokenId])) {
 
 /// Slow twins of the draws: one loop, no blocks, no skipping.
 pub mod naive {
-    use super::{Address, BLOCK, TokenId, exp_neg, numerics};
+    use super::{Address, BLOCK, TokenId, numerics};
+    use crate::numerics::weight;
 
     /// Inverse CDF by the definition: cumulative weight, blocks summed first.
     pub fn draw_cdf(scaled: &[f32], u: f64) -> TokenId {
-        let max = scaled.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sums: Vec<f64> = scaled.chunks(BLOCK).map(|c| numerics::block_sum(c, max)).collect();
-        let target = u * sums.iter().sum::<f64>();
-        let mut answer = None;
-        let mut last = 0;
-        for t in 0..scaled.len() {
+        let largest = |x: &[f32]| x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let max = largest(scaled);
+        let tops: Vec<f32> = scaled.chunks(BLOCK).map(largest).collect();
+        let factor = |b: usize| f64::from(weight(tops[b] - max));
+        let masses: Vec<f64> = scaled
+            .chunks(BLOCK)
+            .enumerate()
+            .map(|(b, block)| numerics::block_sum(block, tops[b]) * factor(b))
+            .collect();
+        let target = u * masses.iter().sum::<f64>();
+        let (mut before, mut last) = (0.0, 0);
+        for (b, mass) in masses.iter().enumerate() {
+            let mut cumulative = before;
+            for t in b * BLOCK..scaled.len().min((b + 1) * BLOCK) {
+                let w = if tops[b].is_finite() { weight(scaled[t] - tops[b]) } else { 0.0 };
+                if w > 0.0 && *mass > 0.0 {
+                    last = t;
+                    cumulative += f64::from(w) * factor(b);
+                    if before + mass > target && cumulative > target {
+                        return t as TokenId;
+                    }
+                }
+            }
             // The first block that passes the target decides, even if its own order of summation
             // comes out an ulp short.
-            if let Some(a) = answer
-                && a / BLOCK != t / BLOCK
-            {
-                return a as TokenId;
+            if before + mass > target {
+                return last as TokenId;
             }
-            let w = f64::from(exp_neg(scaled[t] - max));
-            let before: f64 = sums[..t / BLOCK].iter().sum();
-            let block_hit = before + sums[t / BLOCK] > target;
-            let inside: f64 = scaled[t / BLOCK * BLOCK..=t]
-                .iter()
-                .fold(before, |c, &x| c + f64::from(exp_neg(x - max)));
-            if w > 0.0 {
-                last = t;
-                if block_hit && inside > target {
-                    return t as TokenId;
-                }
-                if block_hit {
-                    answer = Some(t);
-                }
-            }
+            before += mass;
         }
-        answer.unwrap_or(last) as TokenId
+        last as TokenId
     }
 
     /// Gumbel race by the definition.

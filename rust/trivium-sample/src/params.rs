@@ -39,6 +39,11 @@ impl Params {
         range("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "[0, 1]")?;
         Ok(self)
     }
+
+    /// Whether nothing of a row of this width is truncated.
+    fn is_whole(self, width: usize) -> bool {
+        (self.top_k == 0 || self.top_k >= width) && self.top_p >= 1.0 && self.min_p <= 0.0
+    }
 }
 
 impl TargetLaw for Params {
@@ -48,6 +53,9 @@ impl TargetLaw for Params {
         allowed: Option<&[u32]>,
         out: &mut ScaledRow,
     ) -> Result<()> {
+        if self.is_whole(logits.len()) {
+            return out.load_whole(logits, allowed, self.temperature);
+        }
         out.load(logits, allowed, self.temperature)?;
         if out.is_greedy() {
             return Ok(()); // every truncation keeps the arg-max

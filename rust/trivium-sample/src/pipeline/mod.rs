@@ -271,7 +271,11 @@ impl Pipeline {
             // One pass loads, divides and finds the maxima.
             Some(Step::Temperature(Temperature { temperature })) if !fusion_only => {
                 let t = input.hyper.temperature.unwrap_or(*temperature);
-                out.load(input.logits, input.allowed, t)?;
+                if self.steps.len() == 1 {
+                    out.load_whole(input.logits, input.allowed, t)?;
+                } else {
+                    out.load(input.logits, input.allowed, t)?;
+                }
                 if !out.is_greedy() {
                     exponent /= f64::from(t);
                 }

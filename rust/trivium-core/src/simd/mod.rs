@@ -1,18 +1,27 @@
-//! Passes over a whole row, compiled twice: for the baseline CPU and for AVX2, chosen at run time.
+//! Passes over a whole row, compiled for several instruction sets and chosen at run time.
 //!
-//! The second copy is the same Rust source under `#[target_feature(enable = "avx2")]`. Neither FMA
-//! nor any reassociation is enabled, so both copies execute the same IEEE operations on the same
-//! lanes and give the same bits; the test below holds them to that, and the slow twins of `draw` and
-//! of the truncation rules hold either to the definition.
+//! Passes that the compiler vectorises are the same Rust source under
+//! `#[target_feature(enable = ...)]` (`copies!`); the weighing of rows, on which every draw waits, is
+//! written over sixteen lanes with explicit operations (`weigh`, `lanes`). No reassociation is
+//! enabled and no operation is fused that is not written so: all copies execute the same IEEE
+//! operations on the same lanes and give the same bits. The tests hold them to that, and the slow
+//! twins of `draw` and of the truncation rules hold them to the definition.
 //!
 //! Invariants of this module, the only one of the crate with `unsafe`:
-//! 1. The only unsafe operation is calling a function compiled for AVX2.
-//! 2. Such a call stands behind `is_x86_feature_detected!("avx2")` in the same expression.
+//! 1. Functions compiled for an instruction set are called behind `is_x86_feature_detected!` of it,
+//!    in the same block.
+//! 2. `Lanes` other than the plain ones are named only in such functions.
+//! 3. Vectors are loaded from and stored to arrays of their length; no other pointer is made.
 
 #![allow(unsafe_code)] // see the invariants above
 #![allow(clippy::inline_always)] // each copy must contain its body
 
-use crate::numerics::{BLOCK, block_sum, exp_neg};
+use crate::numerics::{BLOCK, exp_neg};
+
+mod lanes;
+mod weigh;
+
+pub use weigh::{load_weighed, sum_weights, weigh, weigh_row, weights};
 
 /// Values per entry of the maxima that [`load`] and [`chunk_maxima`] keep.
 pub const CHUNK: usize = 64;
@@ -28,19 +37,31 @@ pub struct Moments {
     pub count: usize,
 }
 
-macro_rules! twice {
+macro_rules! copies {
     ($(#[$doc:meta])* $name:ident, $body:ident, ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
         $(#[$doc])*
         #[inline]
         pub fn $name($($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
+                #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+                fn wide($($arg: $ty),*) $(-> $ret)? {
+                    $body($($arg),*)
+                }
                 #[target_feature(enable = "avx2")]
                 fn fast($($arg: $ty),*) $(-> $ret)? {
                     $body($($arg),*)
                 }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    // SAFETY: the CPU has them, as the lines above established (invariant 1).
+                    return unsafe { wide($($arg),*) };
+                }
                 if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the CPU has AVX2, as the line above established (invariant 2).
+                    // SAFETY: the CPU has AVX2, as the line above established (invariant 1).
                     return unsafe { fast($($arg),*) };
                 }
             }
@@ -49,33 +70,28 @@ macro_rules! twice {
     };
 }
 
-twice! {
+copies! {
     /// Appends `x * factor` for every value to `out` and the largest of each [`CHUNK`] to `maxima`;
     /// true if a result is NaN or `+inf`. One read, one write; a factor of 1 copies.
     load, load_body, (values: &[f32], factor: f32, out: &mut Vec<f32>, maxima: &mut Vec<f32>) -> bool
 }
 
-twice! {
+copies! {
     /// The largest value of each [`CHUNK`], appended to `maxima`; true if a value is NaN or `+inf`.
     chunk_maxima, chunk_maxima_body, (values: &[f32], maxima: &mut Vec<f32>) -> bool
 }
 
-twice! {
-    /// Appends [`block_sum`] of every [`BLOCK`].
-    block_sums, block_sums_body, (values: &[f32], max: f32, out: &mut Vec<f64>)
-}
-
-twice! {
+copies! {
     /// Σ w of a row, eight strided lanes; `None` if an entry is negative or no number.
     row_sum, row_sum_body, (weights: &[f32]) -> Option<f64>
 }
 
-twice! {
+copies! {
     /// `Σ (p a - q b)+` over two rows of one width, eight strided lanes.
     row_excess, row_excess_body, (p: &[f32], a: f64, q: &[f32], b: f64) -> f64
 }
 
-twice! {
+copies! {
     /// Mass, weighted mass and count of a row, in the order of [`block_sum`].
     moments, moments_body, (values: &[f32], max: f32) -> Moments
 }
@@ -132,11 +148,6 @@ fn chunk_maxima_body(values: &[f32], maxima: &mut Vec<f32>) -> bool {
         bad |= b;
     }
     bad
-}
-
-#[inline(always)]
-fn block_sums_body(values: &[f32], max: f32, out: &mut Vec<f64>) {
-    out.extend(values.chunks(BLOCK).map(|block| block_sum(block, max)));
 }
 
 #[inline(always)]
@@ -231,9 +242,9 @@ mod tests {
     }
 
     proptest! {
-        /// The two copies give the same bits (on a machine without AVX2 they are one).
+        /// The copies give the same bits (on a machine without AVX2 they are one).
         #[test]
-        fn both_copies_agree(values in values(), factor in 0.1f32..3.0, spoil: Option<prop::sample::Index>) {
+        fn copies_agree(values in values(), factor in 0.1f32..3.0, spoil: Option<prop::sample::Index>) {
             let mut values = values;
             if let Some(at) = spoil {
                 let n = values.len();
@@ -251,13 +262,10 @@ mod tests {
             prop_assert_eq!(bits(&again), bits(&a.1));
             let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             if max.is_finite() && spoil.is_none() {
-                let (mut a, mut b) = (vec![], vec![]);
-                block_sums(&values, max, &mut a);
-                block_sums_body(&values, max, &mut b);
-                prop_assert_eq!(&a, &b);
                 let (m, n) = (moments(&values, max), moments_body(&values, max));
                 prop_assert_eq!(m, n);
-                prop_assert_eq!(m.mass, a.iter().sum::<f64>());
+                let mass = crate::numerics::sum_exp(&values, max);
+                prop_assert!((m.mass - mass).abs() < 1e-6 * mass);
                 prop_assert_eq!(m.count, values.iter().filter(|x| **x > f32::NEG_INFINITY).count());
             }
         }
