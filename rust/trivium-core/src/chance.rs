@@ -5,7 +5,7 @@
 
 use crate::draw::{Draw, ScaledRow};
 use crate::ids::TokenId;
-use crate::numerics;
+use crate::numerics::{self, BLOCK, PARTS};
 use crate::rng::{Address, Purpose};
 
 /// Random primitives at an absolute token index.
@@ -15,6 +15,25 @@ pub trait Chance {
 
     /// An index with probability proportional to its weight (finite, not negative, sum positive).
     fn categorical(&mut self, index: u32, purpose: Purpose, weights: &[f64]) -> usize;
+
+    /// As [`categorical`](Self::categorical) over weights that exist only when asked for: the sums
+    /// of their blocks of [`BLOCK`], by the order of [`numerics::halve`], and `fill`, which writes
+    /// the weights of one block and returns how many they are.
+    fn categorical_blocks(
+        &mut self,
+        index: u32,
+        purpose: Purpose,
+        sums: &[f64],
+        fill: &mut dyn FnMut(usize, &mut [f64; BLOCK]) -> usize,
+    ) -> usize {
+        let mut weights = Vec::with_capacity(sums.len() * BLOCK);
+        let mut block = [0.0; BLOCK];
+        for b in 0..sums.len() {
+            let len = fill(b, &mut block);
+            weights.extend_from_slice(&block[..len]);
+        }
+        self.categorical(index, purpose, &weights)
+    }
 
     /// The race noise of a position.
     fn row(&mut self, index: u32) -> Address;
@@ -66,16 +85,43 @@ impl Keyed {
     }
 }
 
-/// Sum of one block of weights: eight strided lanes.
+/// Sum of one block of weights, in the order of every block.
 fn block(weights: &[f64]) -> f64 {
-    let mut lanes = [0f64; 8];
-    for chunk in weights.chunks(8) {
-        for (l, w) in lanes.iter_mut().zip(chunk) {
-            *l += w;
+    let mut parts = [0f64; PARTS];
+    for group in weights.chunks(PARTS) {
+        for (p, w) in parts.iter_mut().zip(group) {
+            *p += w;
         }
     }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    numerics::halve(parts)
+}
+
+/// The block in which the cumulative sum passes `u` times the total, with the sum before it and the
+/// target; the last block with weight where rounding lets none pass.
+fn locate(u: f64, sums: impl Iterator<Item = f64> + Clone) -> (usize, f64, f64) {
+    let target = u * sums.clone().sum::<f64>();
+    let (mut before, mut last) = (0.0, (0, 0.0));
+    for (b, sum) in sums.enumerate().filter(|(_, sum)| *sum > 0.0) {
+        last = (b, before);
+        if before + sum > target {
+            break;
+        }
+        before += sum;
+    }
+    (last.0, last.1, target)
+}
+
+/// The first weight of a block that carries the cumulative sum past the target, else its last one.
+fn inside(weights: &[f64], before: f64, target: f64) -> usize {
+    let (mut cumulative, mut last) = (before, 0);
+    for (i, &w) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+        cumulative += w;
+        last = i;
+        if cumulative > target {
+            break;
+        }
+    }
+    last
 }
 
 impl Chance for Keyed {
@@ -86,31 +132,25 @@ impl Chance for Keyed {
 
     fn categorical(&mut self, index: u32, purpose: Purpose, weights: &[f64]) -> usize {
         // By blocks, so that neither pass is one long chain of additions.
-        let sums = || weights.chunks(numerics::BLOCK).map(block);
-        let target = self.uniform(index, purpose) * sums().sum::<f64>();
-        let mut before = 0.0;
-        let mut last = 0;
-        for (b, sum) in sums().enumerate().filter(|(_, sum)| *sum > 0.0) {
-            let start = b * numerics::BLOCK;
-            let hit = before + sum > target;
-            let mut cumulative = before;
-            let end = weights.len().min(start + numerics::BLOCK);
-            // Only the block that passes the target is walked; of the others the last token with
-            // weight is known when it is needed.
-            if hit {
-                for (i, &w) in weights[start..end].iter().enumerate().filter(|(_, w)| **w > 0.0) {
-                    cumulative += w;
-                    last = start + i;
-                    if cumulative > target {
-                        break;
-                    }
-                }
-                return last;
-            }
-            before += sum;
-        }
-        // u * total rounded up to the total.
-        weights.iter().rposition(|&w| w > 0.0).unwrap_or(last)
+        let u = self.uniform(index, purpose);
+        let (b, before, target) = locate(u, weights.chunks(BLOCK).map(block));
+        let start = b * BLOCK;
+        let end = weights.len().min(start + BLOCK);
+        start + inside(&weights[start..end], before, target)
+    }
+
+    fn categorical_blocks(
+        &mut self,
+        index: u32,
+        purpose: Purpose,
+        sums: &[f64],
+        fill: &mut dyn FnMut(usize, &mut [f64; BLOCK]) -> usize,
+    ) -> usize {
+        let u = self.uniform(index, purpose);
+        let (b, before, target) = locate(u, sums.iter().copied());
+        let mut weights = [0.0; BLOCK];
+        let len = fill(b, &mut weights);
+        b * BLOCK + inside(&weights[..len], before, target)
     }
 
     fn row(&mut self, index: u32) -> Address {
@@ -175,6 +215,15 @@ mod tests {
                 });
                 let got = Keyed::new(seed, 0).categorical(3, Purpose::Residual, &weights);
                 assert_eq!(Some(got), want);
+                let sums: Vec<f64> = weights.chunks(BLOCK).map(block).collect();
+                let mut fill = |b: usize, out: &mut [f64; BLOCK]| {
+                    let end = weights.len().min((b + 1) * BLOCK);
+                    out[..end - b * BLOCK].copy_from_slice(&weights[b * BLOCK..end]);
+                    end - b * BLOCK
+                };
+                let mut keyed = Keyed::new(seed, 0);
+                let by_blocks = keyed.categorical_blocks(3, Purpose::Residual, &sums, &mut fill);
+                assert_eq!(by_blocks, got);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::ids::TokenId;
 use crate::logits::LogitsRow;
 use crate::mask;
-use crate::numerics::{self, BLOCK, exp_neg};
+use crate::numerics::{self, BLOCK, PARTS, exp_neg};
 use crate::rng::{Address, Purpose};
 use crate::simd::{self, Moments};
 
@@ -452,9 +452,9 @@ impl ScaledRow {
                 top = if *v > top { *v } else { top };
             }
             simd::weights(values, top, &mut weights);
-            let mut parts = [0f64; 32];
+            let mut parts = [0f64; PARTS];
             for (&w, &t) in weights.iter().zip(ids) {
-                parts[t as usize % 32] += f64::from(w);
+                parts[t as usize % PARTS] += f64::from(w);
             }
             tops[b] = top;
             blocks[b] = numerics::halve(parts);
@@ -653,8 +653,9 @@ pub mod naive {
         let (mut before, mut last) = (0.0, 0);
         for (b, mass) in masses.iter().enumerate() {
             let mut cumulative = before;
-            for t in b * BLOCK..scaled.len().min((b + 1) * BLOCK) {
-                let w = if tops[b].is_finite() { weight(scaled[t] - tops[b]) } else { 0.0 };
+            let end = scaled.len().min((b + 1) * BLOCK);
+            for (t, x) in scaled.iter().enumerate().take(end).skip(b * BLOCK) {
+                let w = if tops[b].is_finite() { weight(x - tops[b]) } else { 0.0 };
                 if w > 0.0 && *mass > 0.0 {
                     last = t;
                     cumulative += f64::from(w) * factor(b);

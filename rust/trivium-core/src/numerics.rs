@@ -105,6 +105,9 @@ pub fn sum_exp(values: &[f32], max: f32) -> f64 {
 /// Tokens a partial sum covers. Frozen: the draws depend on the order of summation.
 pub const BLOCK: usize = 256;
 
+/// Partial sums of a block or a row: token `i` goes to sum `i % 32`. Frozen, as [`BLOCK`] is.
+pub const PARTS: usize = 32;
+
 /// Distances below this weigh nothing.
 pub(crate) const WEIGHT_FLOOR: f32 = -88.0;
 
@@ -140,9 +143,9 @@ pub fn weight(d: f32) -> f32 {
 /// then the upper half of the sums is added to the lower until one is left.
 pub fn block_sum(block: &[f32], reference: f32) -> f64 {
     let reference = if reference == f32::NEG_INFINITY { 0.0 } else { reference };
-    let mut parts = [0f64; 32];
+    let mut parts = [0f64; PARTS];
     for (i, &x) in block.iter().enumerate() {
-        parts[i % 32] += f64::from(weight(x - reference));
+        parts[i % PARTS] += f64::from(weight(x - reference));
     }
     halve(parts)
 }
@@ -150,8 +153,8 @@ pub fn block_sum(block: &[f32], reference: f32) -> f64 {
 /// The upper half added to the lower until one is left: the order that registers add in.
 #[inline(always)] // into the copies of `simd`
 #[allow(clippy::inline_always)]
-pub(crate) fn halve(mut parts: [f64; 32]) -> f64 {
-    let mut n = 16;
+pub fn halve(mut parts: [f64; PARTS]) -> f64 {
+    let mut n = PARTS / 2;
     while n > 0 {
         for i in 0..n {
             parts[i] += parts[n + i];

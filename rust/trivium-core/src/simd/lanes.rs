@@ -6,11 +6,10 @@
 //! instruction set, which is what makes them single instructions. A closure in between would be a
 //! function without that set, a call to each instruction: there is none.
 
+use crate::numerics::PARTS;
+
 /// Lanes of a vector.
 pub(super) const LANES: usize = 16;
-
-/// Partial sums that weights of consecutive tokens go to, in f64.
-pub(super) const PARTS: usize = 2 * LANES;
 
 /// Sixteen f32.
 ///

@@ -16,7 +16,7 @@
 #![allow(unsafe_code)] // see the invariants above
 #![allow(clippy::inline_always)] // each copy must contain its body
 
-use crate::numerics::{BLOCK, exp_neg};
+use crate::numerics::{BLOCK, PARTS, exp_neg, halve};
 
 mod lanes;
 mod weigh;
@@ -82,13 +82,23 @@ copies! {
 }
 
 copies! {
-    /// Σ w of a row, eight strided lanes; `None` if an entry is negative or no number.
+    /// Σ w of a row, 32 strided partial sums; `None` if an entry is negative or no number.
     row_sum, row_sum_body, (weights: &[f32]) -> Option<f64>
 }
 
 copies! {
-    /// `Σ (p a - q b)+` over two rows of one width, eight strided lanes.
+    /// `Σ (p a - q b)+` over two rows of one width, 32 strided partial sums.
     row_excess, row_excess_body, (p: &[f32], a: f64, q: &[f32], b: f64) -> f64
+}
+
+copies! {
+    /// Appends [`row_excess`] of every [`BLOCK`] to `sums`.
+    excess_sums, excess_sums_body, (p: &[f32], a: f64, q: &[f32], b: f64, sums: &mut Vec<f64>)
+}
+
+copies! {
+    /// Appends Σ w of every [`BLOCK`] to `sums`.
+    block_totals, block_totals_body, (weights: &[f32], sums: &mut Vec<f64>)
 }
 
 copies! {
@@ -152,44 +162,69 @@ fn chunk_maxima_body(values: &[f32], maxima: &mut Vec<f32>) -> bool {
 
 #[inline(always)]
 fn row_sum_body(weights: &[f32]) -> Option<f64> {
-    let mut lanes = [0f64; 8];
-    let mut least = [0f32; 8];
-    let chunks = weights.chunks_exact(8);
-    let tail = chunks.remainder();
-    for chunk in chunks {
-        for ((l, m), &w) in lanes.iter_mut().zip(&mut least).zip(chunk) {
-            *l += f64::from(w);
-            *m = if w < *m { w } else { *m };
+    let mut sums = [0f64; PARTS];
+    let mut least = [0f32; PARTS];
+    let (groups, rest) = weights.as_chunks::<PARTS>();
+    for group in groups {
+        for i in 0..PARTS {
+            sums[i] += f64::from(group[i]);
+            least[i] = if group[i] < least[i] { group[i] } else { least[i] };
         }
     }
-    for ((l, m), &w) in lanes.iter_mut().zip(&mut least).zip(tail) {
-        *l += f64::from(w);
-        *m = if w < *m { w } else { *m };
+    for (i, &w) in rest.iter().enumerate() {
+        sums[i] += f64::from(w);
+        least[i] = if w < least[i] { w } else { least[i] };
     }
-    let total = pairwise(lanes);
+    let total = halve(sums);
     // A NaN makes the sum one.
     (least.iter().all(|m| *m == 0.0) && !total.is_nan()).then_some(total)
 }
 
+/// `(p a - q b)+`.
+#[inline(always)]
+fn term(p: f32, a: f64, q: f32, b: f64) -> f64 {
+    let x = f64::from(p) * a - f64::from(q) * b;
+    if x > 0.0 { x } else { 0.0 }
+}
+
 #[inline(always)]
 fn row_excess_body(p: &[f32], a: f64, q: &[f32], b: f64) -> f64 {
-    let term = |p: f32, q: f32| {
-        let x = f64::from(p) * a - f64::from(q) * b;
-        if x > 0.0 { x } else { 0.0 }
-    };
     let n = p.len().min(q.len());
-    let mut lanes = [0f64; 8];
-    let (p, q) = (p[..n].chunks_exact(8), q[..n].chunks_exact(8));
-    let (p_tail, q_tail) = (p.remainder(), q.remainder());
-    for (p, q) in p.zip(q) {
-        for ((l, &p), &q) in lanes.iter_mut().zip(p).zip(q) {
-            *l += term(p, q);
+    let mut sums = [0f64; PARTS];
+    let ((p, p_rest), (q, q_rest)) = (p[..n].as_chunks::<PARTS>(), q[..n].as_chunks::<PARTS>());
+    for (p, q) in p.iter().zip(q) {
+        for i in 0..PARTS {
+            sums[i] += term(p[i], a, q[i], b);
         }
     }
-    for ((l, &p), &q) in lanes.iter_mut().zip(p_tail).zip(q_tail) {
-        *l += term(p, q);
+    for (i, (&p, &q)) in p_rest.iter().zip(q_rest).enumerate() {
+        sums[i] += term(p, a, q, b);
     }
-    pairwise(lanes)
+    halve(sums)
+}
+
+#[inline(always)]
+fn excess_sums_body(p: &[f32], a: f64, q: &[f32], b: f64, sums: &mut Vec<f64>) {
+    for (p, q) in p.chunks(BLOCK).zip(q.chunks(BLOCK)) {
+        sums.push(row_excess_body(p, a, q, b));
+    }
+}
+
+#[inline(always)]
+fn block_totals_body(weights: &[f32], sums: &mut Vec<f64>) {
+    for block in weights.chunks(BLOCK) {
+        let mut parts = [0f64; PARTS];
+        let (groups, rest) = block.as_chunks::<PARTS>();
+        for group in groups {
+            for i in 0..PARTS {
+                parts[i] += f64::from(group[i]);
+            }
+        }
+        for (part, &w) in parts.iter_mut().zip(rest) {
+            *part += f64::from(w);
+        }
+        sums.push(halve(parts));
+    }
 }
 
 #[inline(always)]

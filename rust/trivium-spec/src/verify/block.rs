@@ -10,8 +10,10 @@
 //! "Block Verification Accelerates Speculative Decoding". `E[τ] = Σ E_q[P_i]`, at least that of
 //! token-level rejection and equal to it for γ = 1. The chain may end where its own prefix or rows
 //! of `q` say so (a stop before the draw, or after including the token). No deviation; the tests'
-//! noise is addressed as [`path`](super::path) explains. One pass over each row of the draft and
-//! one more over row τ. What would break it: stopping at the first failed test, an uncapped final
+//! noise is addressed as [`path`](super::path) explains. Since `Z_i <= P_i`, `h_i <= P_i`: the test
+//! is made as `P_i` and then `h_i / P_i`, with a number each, and `Z_i` is summed only where the
+//! first passes and `P_i < 1`. One pass over each row for its sum, at most one more for `Z_i`, one
+//! more over row τ. What would break it: stopping at the first failed test, an uncapped final
 //! ratio ("Hierarchical Speculative Decoding" as released), a residual without `P_τ`.
 
 use super::Walk;
@@ -43,9 +45,8 @@ pub(crate) fn verify<F: Faults>(
     for i in 0..len {
         let (p, q) = laws.both(row_of(i), &chain[..i])?;
         if i > 0 {
-            let z = row::excess(weight, p, q);
-            let keep =
-                tests.keep(chance, z, weight) || (i == 1 && faults.has(Mutation::SkipFirstTest));
+            let keep = tests.keep(chance, weight, || row::excess(weight, p, q))
+                || (i == 1 && faults.has(Mutation::SkipFirstTest));
             if keep {
                 (tau, kept) = (i, weight);
             } else if faults.has(Mutation::FirstFailureStops) {
@@ -114,7 +115,7 @@ fn draw<F: Faults>(
     } else if faults.has(Mutation::TargetResidual) {
         row::widen(&mut work.r, p)
     } else {
-        row::residual(&mut work.r, a, p, q)
+        return row::draw_excess(a, p, q, index, chance, &mut work.r);
     };
     (mass > 0.0).then(|| chance.categorical(index, Purpose::Residual, &work.r) as TokenId)
 }

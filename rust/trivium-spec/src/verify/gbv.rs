@@ -119,11 +119,11 @@ pub(crate) fn verify<F: Faults>(
         } else {
             skewed(q, order, (a, j), k, &mut work.s);
         }
-        let z = path_residual(&mut work.r, weight, p, &work.s, i == 0);
-        if i == 0 || tests.keep(chance, z, weight) {
+        if i == 0 || tests.keep(chance, weight, || row::excess64(weight, p, &work.s)) {
             let factor = tests.factor(weight);
             tau = i;
-            mass = path_residual(&mut work.r, factor, p, &work.s, true);
+            row::widen(&mut work.r, p);
+            mass = row::subtract(&mut work.r, factor, &work.s, 1.0);
             if faults.has(Mutation::TargetResidual) {
                 mass = row::widen(&mut work.r, p);
             }
@@ -177,13 +177,4 @@ pub(crate) fn verify<F: Faults>(
     walk.tokens.push(token);
     walk.logprobs.push(log_prob);
     Ok(walk)
-}
-
-/// `Σ (a p - s)+`, written to `out` where asked for.
-fn path_residual(out: &mut Vec<f64>, a: f64, p: Row<'_>, s: &[f64], write: bool) -> f64 {
-    if write {
-        row::widen(out, p);
-        return row::subtract(out, a, s, 1.0);
-    }
-    row::excess64(a, p, s)
 }

@@ -56,10 +56,27 @@ impl<'a, F: Faults> PathTests<'a, F> {
         (before * ratio).min(1.0)
     }
 
-    /// Whether a path of weight `w` with excess `z = Σ (w p - q)+` beyond its end is kept.
-    pub(crate) fn keep(&mut self, chance: &mut dyn Chance, z: f64, w: f64) -> bool {
-        let deficit = if self.faults.has(Mutation::ForgetDeficit) { 1.0 } else { 1.0 - w };
-        self.accept(chance, z, z + deficit)
+    /// Whether a path of weight `w` with excess `z = Σ (w p - q)+` beyond its end is kept: with
+    /// probability `h = z / (z + 1 - w)`, which is at most `w` and 1 where `w` is. So a test of `w`
+    /// comes first, and only where it passes is `z` summed, for a test of `h / w`.
+    pub(crate) fn keep(
+        &mut self,
+        chance: &mut dyn Chance,
+        w: f64,
+        z: impl FnOnce() -> f64,
+    ) -> bool {
+        if self.faults.has(Mutation::ForgetDeficit) {
+            let z = z();
+            return self.accept(chance, z, z + 1.0);
+        }
+        if w >= 1.0 {
+            return true;
+        }
+        if !self.accept(chance, w, 1.0) {
+            return false;
+        }
+        let z = z();
+        self.accept(chance, z, (z + (1.0 - w)) * w)
     }
 
     /// The factor of `p` in a path residual.

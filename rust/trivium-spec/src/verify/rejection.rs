@@ -24,6 +24,5 @@ pub(crate) fn decide<F: Faults>(
     if tests.accept(r, site.q.at(x)) {
         return Choice::Token(x);
     }
-    let mass = tests.residual(site, work);
-    tests.finish(site, mass, work)
+    tests.residual_draw(site, work)
 }

@@ -4,10 +4,12 @@
 //! and product in f64. Nothing here normalises a row in place; residuals stay unnormalised and are
 //! drawn from by their own sum.
 //!
-//! Sums run over eight strided partial sums, pairwise at the end: one fixed order, whatever the
-//! number of threads.
+//! Sums run over strided partial sums, added by halves at the end: one fixed order, whatever the
+//! number of threads. A residual that is drawn from once is never written down: the sums of its
+//! blocks find the block, and that block is computed again.
 
 use trivium_core::error::{Error, Result};
+use trivium_core::numerics::BLOCK;
 use trivium_core::{Chance, Purpose, TokenId, simd};
 
 /// How far a row of probabilities may be from summing to one.
@@ -38,6 +40,11 @@ impl<'a> Row<'a> {
     /// `InvalidInput` naming the row for NaN, infinite or negative entries and for sums that are
     /// not one within [`SUM_TOLERANCE`].
     pub fn checked(weights: &'a [f32], what: &'static str, row: usize) -> Result<Self> {
+        Ok(Self::new(weights, Self::check(weights, what, row)?))
+    }
+
+    /// The sum of such a row.
+    fn check(weights: &[f32], what: &'static str, row: usize) -> Result<f64> {
         let total = simd::row_sum(weights).unwrap_or(f64::NAN);
         if !total.is_finite() {
             let bad = weights.iter().position(|w| !(*w >= 0.0 && w.is_finite())).unwrap_or(0);
@@ -55,7 +62,7 @@ impl<'a> Row<'a> {
                 format!("row {row} sums to {total}; it must be a law (1 within {SUM_TOLERANCE})"),
             ));
         }
-        Ok(Self::new(weights, total))
+        Ok(total)
     }
 
     /// The unnormalised weights.
@@ -107,6 +114,37 @@ pub(crate) fn sum(weights: &[f32]) -> f64 {
 /// `Σ (a p - q)+`, one read of each row.
 pub(crate) fn excess(a: f64, p: Row<'_>, q: Row<'_>) -> f64 {
     simd::row_excess(p.weights, a * p.scale, q.weights, q.scale)
+}
+
+/// A draw from `(a p - q)+`, one read of each row; `None` where it has no mass (p = q up to
+/// rounding). `sums` is a buffer.
+pub(crate) fn draw_excess(
+    a: f64,
+    p: Row<'_>,
+    q: Row<'_>,
+    index: u32,
+    chance: &mut dyn Chance,
+    sums: &mut Vec<f64>,
+) -> Option<TokenId> {
+    sums.clear();
+    let (ps, qs) = (a * p.scale, q.scale);
+    simd::excess_sums(p.weights, ps, q.weights, qs, sums);
+    if sums.iter().sum::<f64>() <= 0.0 {
+        return None;
+    }
+    let mut fill = |b: usize, out: &mut [f64; BLOCK]| {
+        let (p, q) = (block(p.weights, b), block(q.weights, b));
+        for ((o, &p), &q) in out.iter_mut().zip(p).zip(q) {
+            *o = (f64::from(p) * ps - f64::from(q) * qs).max(0.0);
+        }
+        p.len()
+    };
+    Some(chance.categorical_blocks(index, Purpose::Residual, sums, &mut fill) as TokenId)
+}
+
+/// The weights of one block.
+fn block(weights: &[f32], b: usize) -> &[f32] {
+    &weights[b * BLOCK..weights.len().min((b + 1) * BLOCK)]
 }
 
 /// `Σ (a p - s)+` with `s` in f64.
@@ -205,8 +243,10 @@ pub struct ProbRows<'a> {
     vocab: usize,
     /// Whether rows must sum to one, or may be any weights.
     claimed: bool,
-    /// f64 copy of a row that is drawn from.
-    work: Vec<f64>,
+    /// Sums of the rows of `p` and `q` that were read, NaN where not: rules come back to rows.
+    totals: [Vec<f64>; 2],
+    /// Sums of the blocks of a row that is drawn from.
+    sums: Vec<f64>,
 }
 
 impl<'a> ProbRows<'a> {
@@ -225,7 +265,9 @@ impl<'a> ProbRows<'a> {
                 ),
             ));
         }
-        Ok(Self { p, q, vocab, claimed: true, work: Vec::new() })
+        let rows = vec![f64::NAN; p.len() / vocab];
+        let totals = if q.is_some() { [rows.clone(), rows] } else { [rows, Vec::new()] };
+        Ok(Self { p, q, vocab, claimed: true, totals, sums: Vec::new() })
     }
 
     /// Weights of any positive sum: the oracle's rows.
@@ -236,11 +278,17 @@ impl<'a> ProbRows<'a> {
         Ok(Self { claimed: false, ..Self::new(p, q, vocab)? })
     }
 
-    fn row(&self, rows: &'a [f32], what: &'static str, node: usize) -> Result<Row<'a>> {
+    /// Row `node` of `p`, or of `q`; summed and checked when it is read first.
+    fn row(&mut self, rows: &'a [f32], of_p: bool, node: usize) -> Result<Row<'a>> {
+        let what = if of_p { "p" } else { "q" };
         let row = rows.get(node * self.vocab..(node + 1) * self.vocab).ok_or_else(|| {
             Error::input(what, format!("has no row {node}; row i belongs to node i"))
         })?;
-        if self.claimed { Row::checked(row, what, node) } else { Ok(Row::of(row)) }
+        let total = &mut self.totals[usize::from(!of_p)][node];
+        if total.is_nan() {
+            *total = if self.claimed { Row::check(row, what, node)? } else { sum(row) };
+        }
+        Ok(Row::new(row, *total))
     }
 }
 
@@ -250,7 +298,7 @@ impl Laws for ProbRows<'_> {
     }
 
     fn p(&mut self, node: usize, _path: &[TokenId]) -> Result<Row<'_>> {
-        self.row(self.p, "p", node)
+        self.row(self.p, true, node)
     }
 
     fn both(&mut self, node: usize, _path: &[TokenId]) -> Result<(Row<'_>, Row<'_>)> {
@@ -260,7 +308,7 @@ impl Laws for ProbRows<'_> {
                 "is missing; this verifier tests tokens against the law they came from",
             )
         })?;
-        Ok((self.row(self.p, "p", node)?, self.row(q, "q", node)?))
+        Ok((self.row(self.p, true, node)?, self.row(q, false, node)?))
     }
 
     fn target(
@@ -270,10 +318,16 @@ impl Laws for ProbRows<'_> {
         index: u32,
         chance: &mut dyn Chance,
     ) -> Result<(TokenId, f32)> {
-        let row = self.row(self.p, "p", node)?;
-        widen(&mut self.work, row);
-        let token = chance.categorical(index, Purpose::Cdf, &self.work) as TokenId;
-        Ok((token, row.log(token)))
+        let row = self.row(self.p, true, node)?;
+        self.sums.clear();
+        simd::block_totals(row.weights, &mut self.sums);
+        let mut fill = |b: usize, out: &mut [f64; BLOCK]| {
+            let weights = block(row.weights, b);
+            out.iter_mut().zip(weights).for_each(|(o, &w)| *o = f64::from(w));
+            weights.len()
+        };
+        let token = chance.categorical_blocks(index, Purpose::Cdf, &self.sums, &mut fill);
+        Ok((token as TokenId, row.log(token as TokenId)))
     }
 }
 

@@ -129,6 +129,18 @@ impl<'a, F: Faults> Tests<'a, F> {
         if mass > 0.0 { self.draw(&work.r) } else { Choice::Target }
     }
 
+    /// A draw from `(p - q)+` as the end of a node, nothing written down.
+    pub(crate) fn residual_draw(&mut self, site: &Site<'_>, work: &mut Work) -> Choice {
+        let planted = [Mutation::SwapResidual, Mutation::TargetResidual, Mutation::DraftResidual];
+        if planted.into_iter().any(|m| self.faults.has(m)) {
+            let mass = self.residual(site, work);
+            return self.finish(site, mass, work);
+        }
+        let Site { p, q, index, .. } = *site;
+        super::row::draw_excess(1.0, p, q, index, self.chance, &mut work.r)
+            .map_or(Choice::Target, Choice::Token)
+    }
+
     /// `work.r = (p - q)+`, or its planted twin.
     pub(crate) fn residual(&self, site: &Site<'_>, work: &mut Work) -> f64 {
         if self.faults.has(Mutation::SwapResidual) {
