@@ -218,6 +218,11 @@ impl Arena {
         self.work = 0;
     }
 
+    /// Gives up the step at hand.
+    pub(super) fn exhaust(&mut self) {
+        self.work = self.fuel + 1;
+    }
+
     /// Counts units of work; whether a budget is spent.
     pub(crate) fn spend(&mut self, units: usize) -> bool {
         self.work += units as u64;

@@ -22,6 +22,7 @@
 
 pub(crate) mod boolean;
 pub(crate) mod charset;
+pub(crate) mod decimal;
 pub(crate) mod derive;
 pub(crate) mod dfa;
 pub(crate) mod expr;
