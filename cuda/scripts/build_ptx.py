@@ -78,9 +78,17 @@ class Nvrtc:
     def compile(self, source: Path, arch: str) -> bytes:
         """Compile one source: PTX text for a `compute_*` target, a binary image for `sm_*`."""
         program = ctypes.c_void_p()
-        # The name given is the bare file name, so that no path enters the output.
+        # The names given are bare file names, so that no path enters the output.
+        headers = sorted(source.parent.glob("*.cuh"))
+        texts = (ctypes.c_char_p * len(headers))(*(h.read_bytes() for h in headers))
+        names = (ctypes.c_char_p * len(headers))(*(h.name.encode() for h in headers))
         code = self._lib.nvrtcCreateProgram(
-            ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None
+            ctypes.byref(program),
+            source.read_bytes(),
+            source.name.encode(),
+            len(headers),
+            texts,
+            names,
         )
         self._check(code, "nvrtcCreateProgram")
         try:

@@ -20,12 +20,48 @@ struct Unit {
 
 const APPLY: &str = "../kernels/apply_mask.cu";
 const APPLY_KERNELS: &[&str] = &["apply_mask_f32", "apply_mask_f16", "apply_mask_bf16"];
+const RACE: &str = "../kernels/race.cu";
+const RACE_KERNELS: &[&str] = &[
+    "race_1_f32",
+    "race_1_f16",
+    "race_1_bf16",
+    "race_8_f32",
+    "race_8_f16",
+    "race_8_bf16",
+    "race_merge",
+];
+/// Faults of the race are compiled for these alone: a variant of all would take minutes.
+const RACE_FEW: &[&str] = &["race_1_f32", "race_8_bf16", "race_merge"];
+const STAT: &str = "../kernels/row_stat.cu";
+const STAT_KERNELS: &[&str] = &["row_stat_f32", "row_stat_f16", "row_stat_bf16", "row_stat_merge"];
+const STAT_FEW: &[&str] = &["row_stat_bf16", "row_stat_merge"];
+const TREE: &str = "../kernels/tree.cu";
+const TREE_KERNELS: &[&str] = &["tree_walk", "tree_mask"];
 const SELF: &str = "cpp/selftest.cu";
 const SELF_KERNELS: &[&str] = &["block_sum", "shuffle_sum", "rotate", "histogram"];
 
 const fn apply(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
     let replace = Some((from, to));
     Unit { source: APPLY, kernels: APPLY_KERNELS, variant, replace, define: None }
+}
+
+const fn race(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
+    let replace = Some((from, to));
+    Unit { source: RACE, kernels: RACE_FEW, variant, replace, define: None }
+}
+
+const fn stat(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
+    let replace = Some((from, to));
+    Unit { source: STAT, kernels: STAT_FEW, variant, replace, define: None }
+}
+
+const fn tree(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
+    let replace = Some((from, to));
+    Unit { source: TREE, kernels: TREE_KERNELS, variant, replace, define: None }
+}
+
+const fn whole(source: &'static str, kernels: &'static [&'static str]) -> Unit {
+    Unit { source, kernels, variant: "", replace: None, define: None }
 }
 
 const fn selftest(
@@ -38,7 +74,7 @@ const fn selftest(
 }
 
 const UNITS: &[Unit] = &[
-    Unit { source: APPLY, kernels: APPLY_KERNELS, variant: "", replace: None, define: None },
+    whole(APPLY, APPLY_KERNELS),
     apply("tail_dropped", "(vocab + PER - 1u) / PER", "vocab / PER"),
     apply("tail_overrun", "vocab - first < PER ? vocab - first : PER", "PER"),
     apply("tail_off_by_one", "i < count &&", "i + 1 < count &&"),
@@ -53,7 +89,83 @@ const UNITS: &[Unit] = &[
     apply("unaligned_store", "count == PER && aligned", "count == PER"),
     apply("wrong_infinity", "u16, 0xFF80u, 0xFF80FF80u", "u16, 0xFC00u, 0xFC00FC00u"),
     apply("second_row_lost", "r += gridDim.y", "r = rows"),
-    selftest("", SELF_KERNELS, None, None),
+    whole(RACE, RACE_KERNELS),
+    race("noise_of_the_row", "(first + j) >> 2, p.index", "(first + j) >> 2, r"),
+    race("branch_ignored", "p.index, p.branch)", "p.index, 0u)"),
+    race("noise_lanes_turned", "noise[i], first + j + i", "noise[3u - i], first + j + i"),
+    race("temperature_ignored", "x[i] : x[i] * p.factor", "x[i] : x[i]"),
+    race(
+        "greedy_with_noise",
+        "p.factor == 0.0f\n                                    ?",
+        "false\n                                    ?",
+    ),
+    race("ties_to_the_highest", "(u64)(~token);", "(u64)(token ^ 0xFFFFF000u);"),
+    race("bound_too_tight", "top + GUMBEL_MAX < bound", "top + 2.0f < bound"),
+    race("tail_overrun", "left < G ? left : G", "G"),
+    race("mask_ignored", "&& ((allowed >> i) & 1u) != 0u;", ";"),
+    race("tile_not_cleared", "seen[i] = 0u;", ""),
+    race(
+        "cleared_too_late",
+        "seen[i] = 0u;\n                    }\n                    __syncthreads();",
+        "seen[i] = 0u;\n                    }\n",
+    ),
+    race(
+        "set_too_late",
+        "                    }\n                    __syncthreads();\n                }\n                for",
+        "                    }\n                }\n                for",
+    ),
+    race(
+        "plain_or",
+        "atomicOr(&seen[at >> 5], 1u << (at & 31u));",
+        "seen[at >> 5] |= 1u << (at & 31u);",
+    ),
+    race("every_count_one", "(float)counts[begin] * frequency", "1.0f * frequency"),
+    race("penalty_sign", "z < 0.0f ? z * repetition : z / repetition", "z / repetition"),
+    race("second_tile_lost", "tile += (u64)gridDim.x * TILE", "tile += vocab"),
+    race("flags_of_one_warp", "wrong |= flags[w];", ""),
+    race(
+        "heads_reused",
+        "        __syncthreads();  // heads are read before the next round writes them",
+        "",
+    ),
+    race("winner_kept", "            best.pop();", ""),
+    race("nan_runs", "wrong |= is_bad(x[i]) ? STATUS_BAD : 0u;", ""),
+    race("stray_index", "source < logits_rows", "true"),
+    whole(STAT, STAT_KERNELS),
+    stat("no_rescale", "sum *= e;", ""),
+    stat(
+        "weights_not_rescaled",
+        "weighted = e > 0.0f ? e * (weighted + (max - top) * sum) : 0.0f;",
+        "",
+    ),
+    stat("merge_forgets_shift", "(a.weighted + da * a.sum)", "(a.weighted)"),
+    stat("second_of_one_side", "max64(low, max64(a.second, b.second))", "low"),
+    stat("tile_carried", "                max = neg_infinity();\n", ""),
+    stat(
+        "no_barrier",
+        "        __syncthreads();\n        if (threadIdx.x == 0u) {\n            for",
+        "        if (threadIdx.x == 0u) {\n            for",
+    ),
+    stat("a_warp_lost", "for (u32 w = 1; w < WARPS; ++w)", "for (u32 w = 2; w < WARPS; ++w)"),
+    stat("tail_overrun", "vocab - first < G ? vocab - first : G", "G"),
+    stat("mask_ignored", "&& ((allowed >> i) & 1u) != 0u;", ";"),
+    stat("minus_infinity_counts", "if (x[i] > neg_infinity()) {", "if (true) {"),
+    whole(TREE, TREE_KERNELS),
+    tree("any_child", "parents[begin + i] == node && tokens", "tokens"),
+    tree("own_row", "sampled[begin + node]", "sampled[begin]"),
+    tree(
+        "global_gather",
+        "kv_gather[begin + accepted] = node",
+        "kv_gather[begin + accepted] = begin + node",
+    ),
+    tree("child_off_by_one", "__ffs((int)hits) - 1", "__ffs((int)hits)"),
+    tree("first_warp_only", "from < end - begin; from += 32", "from < node + 2; from += 32"),
+    tree("next_request", "i < end - begin && ", ""),
+    tree("unsampled_taken", "if (token < 0) {", "if (token < -9) {"),
+    tree("not_itself", "int at = (int)i;", "int at = parents[begin + i];"),
+    tree("parent_only", "at = up < at ? up : -1;", "at = -1; (void)up;"),
+    tree("not_cleared", "                row[j] = 0;", ""),
+    whole(SELF, SELF_KERNELS),
     selftest("no_barrier", &["block_sum", "shuffle_sum"], None, Some("NO_BARRIER")),
     selftest("no_syncwarp", &["rotate"], None, Some("NO_SYNCWARP")),
     selftest(
@@ -94,7 +206,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CXX");
     println!("cargo::rerun-if-env-changed=CXXFLAGS");
     println!("cargo::rerun-if-changed=cpp");
-    println!("cargo::rerun-if-changed={APPLY}");
+    println!("cargo::rerun-if-changed=../kernels");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let mut table = String::from("&[\n");
     for unit in UNITS {
@@ -170,20 +282,45 @@ fn fake_drivers(out: &Path, runtime: &cc::Build, kernels: &cc::Build) {
     );
 }
 
+/// A source with the headers of its folder in their places, each once, as `#pragma once` has it.
+fn with_headers(path: &Path, seen: &mut Vec<PathBuf>) -> String {
+    let Ok(text) = fs::read_to_string(path) else { panic!("{} is missing", path.display()) };
+    let mut out = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("#include \"").and_then(|l| l.strip_suffix('"')) {
+            let header = path.with_file_name(name);
+            if !seen.contains(&header) {
+                seen.push(header.clone());
+                out += &with_headers(&header, seen);
+            }
+        } else if line != "#pragma once" {
+            out += line;
+            out.push('\n');
+        }
+    }
+    out
+}
+
 /// Writes the translation unit of one variant. Variants define the same names, and the linker must not
 /// take one for the other: an unnamed namespace keeps the templates apart, a macro the entries.
 fn kernel_unit(out: &Path, number: usize, unit: &Unit) -> PathBuf {
-    let Ok(mut text) = fs::read_to_string(unit.source) else {
-        panic!("{} is missing", unit.source)
-    };
+    let mut text = with_headers(Path::new(unit.source), &mut Vec::new());
     if let Some((from, to)) = unit.replace {
         let times = text.matches(from).count();
         assert!(times == 1, "variant {}: {from:?} occurs {times} times", unit.variant);
         text = text.replace(from, to);
     }
     let mut define = unit.define.map_or(String::new(), |d| format!("#define {d}\n"));
-    let all = if unit.source == APPLY { APPLY_KERNELS } else { SELF_KERNELS };
-    for kernel in all {
+    let whole = UNITS.iter().find(|u| u.source == unit.source && u.variant.is_empty());
+    for kernel in whole.map_or(unit.kernels, |u| u.kernels) {
+        // The entries that a variant does not use, one line each in the source, are left out.
+        if !unit.kernels.contains(kernel) {
+            text = text
+                .lines()
+                .filter(|l| !l.contains(&format!("({kernel}, ")))
+                .collect::<Vec<_>>()
+                .join("\n");
+        }
         let _ = writeln!(define, "#define {kernel} shim_{number}_{kernel}");
     }
     let mut unit_text = format!("#include \"cuda_shim.h\"\n{define}namespace {{\n{text}\n}}\n");

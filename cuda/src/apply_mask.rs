@@ -7,9 +7,10 @@
 //! [`ApplyMask::plan`] is everything the host decides: it validates the shapes and yields grid, block and
 //! parameters. [`apply_mask`] hands that to the driver; the tests hand it to the CPU run of the kernel.
 
-use crate::context::{Context, Launch, Stream};
+use crate::context::{Context, Stream};
+use crate::plan::{LogitsRows, MAX_BLOCKS, MAX_Y, Plan, by_dtype, check_slice, small};
 use crate::{DeviceSlice, Dtype};
-use std::ffi::{CStr, c_void};
+use std::ffi::CStr;
 use trivium_core::{Error, Result};
 
 /// Entries of the kernel file, as the PTX names them.
@@ -19,10 +20,6 @@ pub(crate) const ENTRIES: &[&CStr] = &[c"apply_mask_f32", c"apply_mask_f16", c"a
 const THREADS: u32 = 256;
 /// Bytes of logits that one thread owns.
 const CHUNK: u64 = 16;
-/// Blocks of a launch at most; the kernel loops over what is left.
-const MAX_BLOCKS: u32 = 1 << 16;
-/// Blocks along y at most: a limit of the device.
-const MAX_Y: u32 = 65_535;
 
 /// What to mask, in memory of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,48 +45,6 @@ pub struct ApplyMask {
     pub stride: usize,
 }
 
-/// The launch that an [`ApplyMask`] amounts to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Name of the kernel.
-    pub entry: &'static CStr,
-    /// Blocks along x, y, z.
-    pub grid: [u32; 3],
-    /// Threads of a block along x, y, z.
-    pub block: [u32; 3],
-    params: Params,
-}
-
-/// Parameters of the kernel, in its order and types.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Params {
-    logits: u64,
-    mask: u64,
-    row_indices: u64,
-    rows: u32,
-    vocab: u32,
-    stride: u64,
-    logits_rows: u32,
-    mask_words: u32,
-}
-
-impl Plan {
-    /// One pointer a parameter, as the driver takes them, into this plan.
-    pub fn params(&mut self) -> [*mut c_void; 8] {
-        let p = &mut self.params;
-        [
-            (&raw mut p.logits).cast(),
-            (&raw mut p.mask).cast(),
-            (&raw mut p.row_indices).cast(),
-            (&raw mut p.rows).cast(),
-            (&raw mut p.vocab).cast(),
-            (&raw mut p.stride).cast(),
-            (&raw mut p.logits_rows).cast(),
-            (&raw mut p.mask_words).cast(),
-        ]
-    }
-}
-
 impl ApplyMask {
     /// Validates the shapes and decides the launch; `None` where there is nothing to do.
     ///
@@ -98,18 +53,15 @@ impl ApplyMask {
     /// fit the kernel's types.
     pub fn plan(&self) -> Result<Option<Plan>> {
         let rows = small("rows", self.rows)?;
-        let vocab = small("vocab", self.vocab)?;
         let mask_words = small("mask_words", self.mask_words)?;
-        let logits_rows = small("logits_rows", self.logits_rows)?;
-        if self.logits_rows > 1 && self.stride < self.vocab {
-            let why = format!("{} is less than the {} logits of a row", self.stride, self.vocab);
-            return Err(Error::input("stride", why));
-        }
-        let extent = match self.logits_rows {
-            0 => Some(0),
-            n => (n - 1).checked_mul(self.stride).and_then(|x| x.checked_add(self.vocab)),
+        let logits = LogitsRows {
+            logits: self.logits,
+            dtype: self.dtype,
+            rows: self.logits_rows,
+            vocab: self.vocab,
+            stride: self.stride,
         };
-        check_slice("logits", self.logits, extent, self.dtype.bytes())?;
+        let (logits_rows, vocab) = logits.check()?;
         check_slice("mask", self.mask, self.rows.checked_mul(self.mask_words), 4)?;
         match self.row_indices {
             Some(indices) => check_slice("row_indices", indices, Some(self.rows), 4)?,
@@ -126,22 +78,16 @@ impl ApplyMask {
         let chunks = u64::from(vocab).div_ceil(CHUNK / self.dtype.bytes());
         let y = rows.min(MAX_Y);
         let x = chunks.div_ceil(u64::from(THREADS)).min(u64::from((MAX_BLOCKS / y).max(1)));
-        let entry = match self.dtype {
-            Dtype::F32 => ENTRIES[0],
-            Dtype::F16 => ENTRIES[1],
-            Dtype::Bf16 => ENTRIES[2],
-        };
-        let params = Params {
-            logits: self.logits.address,
-            mask: self.mask.address,
-            row_indices: self.row_indices.map_or(0, |s| s.address),
-            rows,
-            vocab,
-            stride: self.stride as u64,
-            logits_rows,
-            mask_words,
-        };
-        Ok(Some(Plan { entry, grid: [x as u32, y, 1], block: [THREADS, 1, 1], params }))
+        let plan = Plan::new(by_dtype(ENTRIES, self.dtype), [x as u32, y, 1], THREADS)
+            .wide(self.logits.address)
+            .wide(self.mask.address)
+            .slice(self.row_indices)
+            .word(rows)
+            .word(vocab)
+            .wide(self.stride as u64)
+            .word(logits_rows)
+            .word(mask_words);
+        Ok(Some(plan))
     }
 }
 
@@ -155,36 +101,12 @@ impl ApplyMask {
 /// state, and stay allocated until the stream has run the launch; nothing else reads or writes the
 /// logits meanwhile. Row indices within the logits are distinct.
 pub unsafe fn apply_mask(context: &Context, stream: Stream, args: &ApplyMask) -> Result<()> {
-    let Some(mut plan) = args.plan()? else {
+    let Some(plan) = args.plan()? else {
         return Ok(());
     };
-    let (entry, grid, block) = (plan.entry, plan.grid, plan.block);
-    let mut params = plan.params();
-    // SAFETY: `params` matches the entry (tests run the same plan on the compiled source, which
-    // refuses another number of parameters); the caller vouches for stream and memory.
-    unsafe { context.launch(stream, &mut Launch { entry, grid, block, params: &mut params }) }
-}
-
-/// The kernel counts in 32 bits and relies on sums of two such numbers not wrapping.
-fn small(what: &str, value: usize) -> Result<u32> {
-    i32::try_from(value).map(i32::cast_unsigned).map_err(|_| {
-        Error::input(what, format!("{value} is more than the {} a kernel can count", i32::MAX))
-    })
-}
-
-fn check_slice(what: &str, slice: DeviceSlice, need: Option<usize>, bytes: u64) -> Result<()> {
-    match need {
-        Some(need) if need <= slice.len => {}
-        Some(need) => {
-            return Err(Error::input(what, format!("{} elements, {need} are needed", slice.len)));
-        }
-        None => return Err(Error::input(what, "the shape overflows")),
-    }
-    if need != Some(0) && (slice.address == 0 || !slice.address.is_multiple_of(bytes)) {
-        let why = format!("address {:#x} is not a multiple of {bytes}", slice.address);
-        return Err(Error::input(what, why));
-    }
-    Ok(())
+    // SAFETY: the plan matches its entry (tests run it on the compiled source, which refuses another number of
+    // parameters); the caller vouches for stream and memory.
+    unsafe { context.launch_all(stream, [plan]) }
 }
 
 #[cfg(test)]
@@ -239,17 +161,5 @@ mod tests {
         // A mask of no words forbids everything and needs no memory.
         let none = ApplyMask { mask_words: 0, mask: DeviceSlice { address: 0, len: 0 }, ..args() };
         assert!(none.plan().unwrap().is_some());
-    }
-    /// The PTX is what a device runs, so its parameters are compared and not only the source's.
-    #[test]
-    fn the_ptx_takes_the_parameters_that_a_plan_passes() {
-        for entry in ENTRIES {
-            let head = format!(".entry {}(", entry.to_str().unwrap());
-            let (_, rest) = crate::context::APPLY_MASK_PTX.split_once(&head).unwrap();
-            let list = rest.split_once(')').unwrap().0;
-            let kinds: Vec<&str> =
-                list.lines().filter_map(|l| l.split_whitespace().nth(1)).collect();
-            assert_eq!(kinds, [".u64", ".u64", ".u64", ".u32", ".u32", ".u64", ".u32", ".u32"]);
-        }
     }
 }

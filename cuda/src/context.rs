@@ -8,21 +8,24 @@
 //! * the context that was current on the calling thread is current again after every call.
 
 use crate::driver::guarded;
+use crate::plan::Plan;
 use cudarc::driver::{DriverError, result, sys};
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_void};
+use std::ffi::CStr;
 use std::sync::{Mutex, PoisonError};
 use trivium_core::{Error, Result};
 
-pub(crate) const APPLY_MASK_PTX: &str = concat!(include_str!("../ptx/apply_mask.ptx"), "\0");
+/// The committed PTX, each with the entries it holds.
+pub(crate) const MODULES: &[(&str, &[&CStr])] = &[
+    (concat!(include_str!("../ptx/apply_mask.ptx"), "\0"), crate::apply_mask::ENTRIES),
+    (concat!(include_str!("../ptx/race.ptx"), "\0"), crate::race::ENTRIES),
+    (concat!(include_str!("../ptx/row_stat.ptx"), "\0"), crate::row_stat::ENTRIES),
+    (concat!(include_str!("../ptx/tree.ptx"), "\0"), crate::tree::ENTRIES),
+];
 
 /// The architecture that the committed PTX declares.
 pub(crate) fn kernels_target() -> &'static str {
-    APPLY_MASK_PTX
-        .lines()
-        .find_map(|line| line.strip_prefix(".target "))
-        .unwrap_or("unknown")
-        .trim()
+    MODULES[0].0.lines().find_map(|line| line.strip_prefix(".target ")).unwrap_or("unknown").trim()
 }
 
 /// A stream of the caller: its raw handle, such as `torch.cuda.current_stream().cuda_stream`.
@@ -70,21 +73,22 @@ impl Context {
             // success, and given back below on failure.
             let context = unsafe { result::primary_ctx::retain(device)? };
             let functions = with_current(context, || {
-                // SAFETY: the image is text that ends in a zero byte, as PTX must; the module stays
-                // loaded for the life of the process, and its functions with it. The names end in a
-                // zero byte by their type.
-                unsafe {
-                    let module = result::module::load_data(APPLY_MASK_PTX.as_ptr().cast())?;
-                    crate::apply_mask::ENTRIES
-                        .iter()
-                        .map(|&name| {
+                let mut functions = BTreeMap::new();
+                for &(image, entries) in MODULES {
+                    // SAFETY: the image is text that ends in a zero byte, as PTX must; the module stays
+                    // loaded for the life of the process, and its functions with it. The names end in a
+                    // zero byte by their type.
+                    unsafe {
+                        let module = result::module::load_data(image.as_ptr().cast())?;
+                        for &name in entries {
                             let mut function = std::ptr::null_mut();
                             sys::cuModuleGetFunction(&raw mut function, module, name.as_ptr())
                                 .result()?;
-                            Ok((name, function))
-                        })
-                        .collect()
+                            functions.insert(name, function);
+                        }
+                    }
                 }
+                Ok(functions)
             });
             match functions {
                 Ok(functions) => Ok(Self { ordinal, handle: context, functions }),
@@ -110,49 +114,40 @@ impl Context {
         guarded(|| with_current(self.handle, calls))
     }
 
-    /// Enqueues `launch` on `stream` and returns at once.
+    /// Enqueues `plans` on `stream`, in their order, and returns at once.
     ///
     /// # Errors
-    /// `Device` if the driver refuses; a fault of the kernel itself surfaces at the caller's next
+    /// `Device` if the driver refuses; a fault of a kernel itself surfaces at the caller's next
     /// synchronisation, as always on a stream.
     ///
     /// # Safety
     /// `stream` is a live stream of this context. Every address among the parameters is device memory
-    /// of it, valid until the stream has run the launch, and as long as the kernel's contract asks.
-    pub(crate) unsafe fn launch(&self, stream: Stream, launch: &mut Launch<'_>) -> Result<()> {
-        let Some(&function) = self.functions.get(launch.entry) else {
-            return Err(Error::Internal { detail: format!("no kernel {:?}", launch.entry) });
-        };
-        let [gx, gy, gz] = launch.grid;
-        let [bx, by, bz] = launch.block;
-        self.enter(|| {
-            // SAFETY: the function belongs to a module of this context, which is current; the driver
-            // copies the parameters out of `params` before it returns; the rest is the caller's word.
-            unsafe {
-                result::launch_kernel(
-                    function,
-                    (gx, gy, gz),
-                    (bx, by, bz),
-                    0,
-                    stream.0 as sys::CUstream,
-                    launch.params,
-                )
+    /// of it, valid until the stream has run the launches, and as long as the kernels' contracts ask. Each
+    /// plan has its entry's parameters.
+    pub(crate) unsafe fn launch_all<const N: usize>(
+        &self,
+        stream: Stream,
+        mut plans: [Plan; N],
+    ) -> Result<()> {
+        for plan in &plans {
+            if !self.functions.contains_key(plan.entry) {
+                return Err(Error::Internal { detail: format!("no kernel {:?}", plan.entry) });
             }
+        }
+        self.enter(|| {
+            for plan in &mut plans {
+                let function = self.functions[plan.entry];
+                let ([gx, gy, gz], [bx, by, bz]) = (plan.grid, plan.block);
+                // SAFETY: the function belongs to a module of this context, which is current; the driver
+                // copies the parameters out of the plan before it returns; the rest is the caller's word.
+                plan.with_params(|params| unsafe {
+                    let stream = stream.0 as sys::CUstream;
+                    result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), 0, stream, params)
+                })?;
+            }
+            Ok(())
         })
     }
-}
-
-/// One kernel launch as the driver takes it.
-#[derive(Debug)]
-pub(crate) struct Launch<'a> {
-    /// Name of the kernel.
-    pub(crate) entry: &'static CStr,
-    /// Blocks along x, y, z.
-    pub(crate) grid: [u32; 3],
-    /// Threads of a block along x, y, z.
-    pub(crate) block: [u32; 3],
-    /// One pointer a parameter.
-    pub(crate) params: &'a mut [*mut c_void],
 }
 
 /// Runs `calls` with `context` current and puts back what was current before, also after an error.
@@ -176,4 +171,46 @@ fn with_current<T>(
     // SAFETY: `context` is a primary context that this process retains.
     unsafe { result::ctx::set_current(context)? };
     calls()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The PTX is what a device runs, so its parameters are compared and not only the source's: 8 bytes for
+    /// addresses and strides, 4 for counts.
+    fn kinds(entry: &CStr) -> String {
+        let head = format!(".entry {}(", entry.to_str().unwrap());
+        let (_, rest) =
+            MODULES.iter().find_map(|(ptx, _)| ptx.split_once(&head)).unwrap_or_default();
+        let list = rest.split_once(')').unwrap_or_default().0;
+        list.lines()
+            .filter_map(|l| l.split_whitespace().nth(1))
+            .map(|kind| match kind {
+                ".u64" => '8',
+                ".u32" => '4',
+                _ => '?',
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_ptx_takes_the_parameters_that_plans_pass() {
+        for &(_, entries) in MODULES {
+            for &entry in entries {
+                let name = entry.to_str().unwrap();
+                let expected = match name {
+                    n if n.starts_with("apply_mask") => "88844844",
+                    "race_merge" => "88884444",
+                    n if n.starts_with("race") => "8888888884444",
+                    "row_stat_merge" => "888844",
+                    n if n.starts_with("row_stat") => "8888884444",
+                    "tree_walk" => "888888884",
+                    "tree_mask" => "88844",
+                    n => panic!("{n} is not in this table"),
+                };
+                assert_eq!(kinds(entry), expected, "{name}");
+            }
+        }
+    }
 }

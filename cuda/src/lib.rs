@@ -9,10 +9,14 @@
 //! | [`driver`] | is there a driver, which devices; errors and panics of the driver layer as values |
 //! | [`context`] | [`Context`]: the primary context of a device with the kernels loaded, once a process |
 //! | [`apply_mask`](mod@apply_mask) | the packed token mask onto logits in device memory |
+//! | [`race`](mod@race) | draws by race, first arrivals, the best ids: temperature, penalties, mask in one read |
+//! | [`row_stat`](mod@row_stat) | the two best logits, sum of exponentials, entropy |
+//! | [`tree`] | verification by sampled ids, attention masks |
+//! | [`plan`] | a launch as plain data, the checks of shapes |
 //!
 //! Rules of every launch. Memory and stream belong to the caller: nothing is allocated, freed, copied
 //! or waited for, and no stream is created. Shapes are validated on the host before the driver is
-//! asked. A kernel has a twin in `trivium-core` with identical results; its `.cu` source runs against
+//! asked. A kernel has a twin with identical integers (`docs/cuda.md` has the bounds of sums); its `.cu` source runs against
 //! that twin on the CPU (`cuda/shim`), the PTX where a device exists (`tests/gpu.rs`).
 //!
 //! Unsafe code stands in [`driver`] and [`context`] only, plus the launch functions whose caller vouches
@@ -24,10 +28,18 @@
 pub mod apply_mask;
 pub mod context;
 pub mod driver;
+pub mod plan;
+pub mod race;
+pub mod row_stat;
+pub mod tree;
 
 pub use apply_mask::{ApplyMask, apply_mask};
 pub use context::{Context, Stream};
 pub use driver::{DeviceInfo, Doctor, doctor, is_available};
+pub use plan::{LogitsRows, Plan};
+pub use race::{Race, RaceRow, Seen, race};
+pub use row_stat::{RowStat, row_stat};
+pub use tree::{TreeMask, TreeWalk, Trees, tree_mask, tree_walk};
 
 /// The element type of logits in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,10 @@
 
 mod common;
 
+use common::job::{Buffer, Job, Memory};
+use common::race::{large_race_jobs, race_jobs};
+use common::row_stat::stat_jobs;
+use common::tree::tree_jobs;
 use common::{Case, Data, Element, difference, fixed_cases, large_cases, say, skip};
 use cudarc::driver::{DriverError, result};
 use half::{bf16, f16};
@@ -56,6 +60,44 @@ fn run<T: Element>(context: &'static Context, case: &Case) -> Result<(), String>
     difference(&logits, &expected).map_or(Ok(()), Err)
 }
 
+/// Runs a job on the device by its public entry; `None` is a pass.
+fn run_job(context: &'static Context, job: &dyn Job) -> Result<(), String> {
+    let mut buffers = job.buffers();
+    let upload_all = |b: &Buffer| match &b.memory {
+        Memory::U8(v) => upload(v),
+        Memory::U16(v) => upload(v),
+        Memory::U32(v) => upload(v),
+        Memory::U64(v) => upload(v),
+    };
+    let (at, stream) = context
+        .enter(|| {
+            let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+            Ok((buffers.iter().map(upload_all).collect::<Result<Vec<_>, _>>()?, stream))
+        })
+        .map_err(|e| e.to_string())?;
+    // SAFETY: stream and memory were made above in this context and are freed below.
+    unsafe { job.enqueue(context, Stream(stream as usize), &at) }.map_err(|e| e.to_string())?;
+    context
+        .enter(|| {
+            // SAFETY: as above; the stream is idle before its memory is read and freed.
+            unsafe {
+                result::stream::synchronize(stream)?;
+                for (buffer, &address) in buffers.iter_mut().zip(&at) {
+                    match &mut buffer.memory {
+                        Memory::U8(v) => result::memcpy_dtoh_sync(v, address)?,
+                        Memory::U16(v) => result::memcpy_dtoh_sync(v, address)?,
+                        Memory::U32(v) => result::memcpy_dtoh_sync(v, address)?,
+                        Memory::U64(v) => result::memcpy_dtoh_sync(v, address)?,
+                    }
+                    result::free_sync(address)?;
+                }
+                result::stream::destroy(stream)
+            }
+        })
+        .map_err(|e| e.to_string())?;
+    job.check(&buffers)
+}
+
 #[test]
 fn on_the_device() {
     if !is_available() {
@@ -77,6 +119,27 @@ fn on_the_device() {
         assert_eq!(run::<f16>(context, case), Ok(()), "f16, {case:?}");
         assert_eq!(run::<bf16>(context, case), Ok(()), "bf16, {case:?}");
         cases += 3;
+    }
+    let (races, stats, (walks, masks)) = (race_jobs(), stat_jobs(), tree_jobs());
+    // The stand-in runs a few of each: the kernels have their own tests on the CPU.
+    let on_cpu = found.devices[0].name.contains("stand-in");
+    let step = if on_cpu { 9 } else { 1 };
+    let jobs = races
+        .iter()
+        .map(|j| j as &dyn Job)
+        .chain(stats.iter().map(|j| j as &dyn Job))
+        .chain(walks.iter().map(|j| j as &dyn Job))
+        .chain(masks.iter().map(|j| j as &dyn Job))
+        .step_by(step);
+    for job in jobs {
+        assert_eq!(run_job(context, job), Ok(()), "{job:?}");
+        cases += 1;
+    }
+    if !on_cpu {
+        for job in large_race_jobs() {
+            assert_eq!(run_job(context, &job), Ok(()), "{job:?}");
+            cases += 1;
+        }
     }
     assert_eq!(result::ctx::get_current(), Ok(None));
     assert!(matches!(Context::primary(4096), Err(Error::Device { code: 101, .. })));

@@ -28,10 +28,11 @@ fn run<T: Element>(variant: &str, case: &Case) -> Result<(), String> {
     if let Some(mut plan) = plan {
         let grid = if case.one_block { [1, 1, 1] } else { plan.grid };
         let (entry, block) = (plan.entry.to_string_lossy(), plan.block);
-        let mut params = plan.params();
         // SAFETY: the parameters are those that the driver would get for this entry.
-        unsafe { launch(&entry, variant, grid, block, case.seed, &buffers, &mut params) }
-            .map_err(|fault| format!("{fault:?}"))?;
+        plan.with_params(|params| unsafe {
+            launch(&entry, variant, grid, block, case.seed, &buffers, params)
+        })
+        .map_err(|fault| format!("{fault:?}"))?;
     }
     match difference(&logits, &expected) {
         Some(difference) => Err(difference),

@@ -78,7 +78,9 @@ fn every_planted_bug_is_named() {
         return;
     }
     let mut planted = 0;
-    for &(kernel, variant) in VARIANTS.iter().filter(|v| !v.0.starts_with("apply_mask")) {
+    // The kernels' own bugs: shim.rs, kernels.rs.
+    let own = ["block_sum", "shuffle_sum", "rotate", "histogram"];
+    for &(kernel, variant) in VARIANTS.iter().filter(|v| own.contains(&v.0)) {
         let kind = match variant {
             "" => continue,
             "no_barrier" | "no_syncwarp" | "plain_count" | "plain_total" => "race: ",

@@ -11,10 +11,11 @@
 #pragma once
 
 #define __global__
-#define __device__ static
+#define __device__  // kernels are compiled inside an unnamed namespace
 #define __host__
 #define __constant__ static const
 #define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))  // no header of the library may follow
 #define __launch_bounds__(...)
 // One block runs at a time, so a block's shared memory is one static object; shim.cpp finds it in
 // the program's data segment and forgets its contents between blocks.

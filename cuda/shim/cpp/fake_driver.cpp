@@ -152,7 +152,8 @@ int cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned
     }
     std::vector<ShimRegion> regions;
     for (const auto& block : memory) {
-        regions.push_back({block.first, block.second, 2, 1, "device memory"});
+        // Byte by byte: of what type memory is, a driver does not know.
+        regions.push_back({block.first, block.second, 1, 1, "device memory"});
     }
     const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
     const Function& function = *static_cast<Function*>(handle);

@@ -10,6 +10,7 @@
 // another warp can only be ordered by a barrier of the block.
 #include "internal.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -34,7 +35,8 @@ constexpr size_t REPORTS_OF_A_KIND = 3;
 enum class State { Ready, Barrier, Warp, Done };
 
 struct Fibre {
-    ucontext_t context;
+    ucontext_t context;  // enters the fibre for the first time
+    jmp_buf resume;      // and every time after: no system call
     std::unique_ptr<char[]> stack;
     bool fresh = true;  // has no context to resume, or must not resume it
     State state = State::Done;
@@ -47,7 +49,7 @@ std::vector<std::unique_ptr<Fibre>> fibres;  // reused from block to block and l
 std::vector<uint32_t> clocks, opened;
 std::vector<uint32_t> seen;  // [thread][lane]
 std::vector<std::string> reports;
-ucontext_t scheduler;
+jmp_buf scheduler;
 size_t now = SIZE_MAX;  // the running fibre
 size_t threads = 0, block_number = 0;
 const ShimEntry* entry = nullptr;
@@ -69,7 +71,12 @@ template <typename T> void permute(std::vector<T>& list)
     }
 }
 
-void to_scheduler() { swapcontext(&fibres[now]->context, &scheduler); }
+void to_scheduler()
+{
+    if (_setjmp(fibres[now]->resume) == 0) {
+        _longjmp(scheduler, 1);
+    }
+}
 
 void fibre_main()
 {
@@ -89,13 +96,18 @@ void resume(size_t thread)
         fibre.context.uc_stack.ss_size = STACK;
         fibre.context.uc_link = nullptr;
         makecontext(&fibre.context, fibre_main, 0);
-        fibre.fresh = false;
     }
     const dim3& b = shim_indices.block;
     const unsigned t = (unsigned)thread;
     shim_indices.thread_index = {t % b.x, t / b.x % b.y, t / (b.x * b.y)};
     now = thread;
-    swapcontext(&scheduler, &fibre.context);
+    if (_setjmp(scheduler) == 0) {
+        if (fibre.fresh) {
+            fibre.fresh = false;
+            setcontext(&fibre.context);
+        }
+        _longjmp(fibre.resume, 1);
+    }
     now = SIZE_MAX;
 }
 

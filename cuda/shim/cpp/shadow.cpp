@@ -45,7 +45,11 @@ std::vector<Segment> segments;
 // Shared memory of the running block, one cell a byte; an absent cell was never written.
 std::unordered_map<uintptr_t, Cell> shared;
 // Reads beyond the one a cell holds.
-std::unordered_map<const Cell*, std::vector<Access>> more_reads;
+struct Reads {
+    std::vector<Access> list;
+    size_t prune_at = 32;
+};
+std::unordered_map<const Cell*, Reads> more_reads;
 
 int add_segments(dl_phdr_info* info, size_t, void*)
 {
@@ -89,7 +93,7 @@ template <typename Where> void touch(Cell& cell, bool write, bool atomic, const 
         }
         const auto more = more_reads.find(&cell);
         if (more != more_reads.end()) {
-            for (const Access& past : more->second) {
+            for (const Access& past : more->second.list) {
                 if (conflicts(past)) {
                     race(where(), past, false, write, atomic);
                     break;
@@ -101,9 +105,15 @@ template <typename Where> void touch(Cell& cell, bool write, bool atomic, const 
         cell.read = Access();
     } else {
         if (cell.read.who != 0 && !happened_before(cell.read)) {
-            auto& more = more_reads[&cell];
-            more.erase(std::remove_if(more.begin(), more.end(), happened_before), more.end());
-            more.push_back(cell.read);
+            Reads& more = more_reads[&cell];
+            // Now and then, not at every read: a block in which all threads read a word would take its square.
+            if (more.list.size() >= more.prune_at) {
+                more.list.erase(
+                    std::remove_if(more.list.begin(), more.list.end(), happened_before),
+                    more.list.end());
+                more.prune_at = 2 * more.list.size() + 32;
+            }
+            more.list.push_back(cell.read);
         }
         cell.read = now;
     }

@@ -1,11 +1,47 @@
 //! Cases for the mask kernel: shapes, contents and the twin's answer, for whatever runs the kernel.
-#![allow(unreachable_pub, dead_code, reason = "shared by test binaries, which use parts of it")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    reason = "tests; shared by binaries, which use parts of it"
+)]
+
+pub mod job;
+pub mod race;
+pub mod row_stat;
+pub mod tree;
 
 use half::{bf16, f16};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use trivium_core::mask::{self, MaskedLogit};
 use trivium_cuda::{ApplyMask, DeviceSlice, Dtype};
+
+/// The bits of a number in a dtype.
+pub fn narrow(x: f32, dtype: Dtype) -> u32 {
+    match dtype {
+        Dtype::F32 => x.to_bits(),
+        Dtype::F16 => u32::from(f16::from_f32(x).to_bits()),
+        Dtype::Bf16 => u32::from(bf16::from_f32(x).to_bits()),
+    }
+}
+
+/// The number that bits of a dtype stand for.
+pub fn widen(bits: u32, dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::F32 => f32::from_bits(bits),
+        Dtype::F16 => f16::from_bits(bits as u16).to_f32(),
+        Dtype::Bf16 => bf16::from_bits(bits as u16).to_f32(),
+    }
+}
+
+/// Logits as memory of their dtype.
+pub fn store(bits: &[u32], dtype: Dtype) -> job::Memory {
+    match dtype {
+        Dtype::F32 => job::Memory::U32(bits.to_vec()),
+        Dtype::F16 | Dtype::Bf16 => job::Memory::U16(bits.iter().map(|&b| b as u16).collect()),
+    }
+}
 
 /// Writes a line past the capture of the test harness.
 pub fn say(line: &str) {
@@ -141,9 +177,9 @@ pub fn difference<T: Element>(found: &[T], expected: &[u32]) -> Option<String> {
 }
 
 /// Splitmix64: contents need variety, not quality.
-struct Noise(u64);
+pub struct Noise(pub u64);
 impl Noise {
-    fn next(&mut self) -> u32 {
+    pub fn next(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         ((z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB) >> 32) as u32

@@ -1,0 +1,160 @@
+//! Draft trees in device memory: verification from one sampled id a node, and the attention mask.
+//!
+//! Twins: the sampled-verify walk of trivium-spec and its tree masks; every integer equal. Kernels and reasons:
+//! `cuda/kernels/tree.cu`. After [`race`](crate::race) over all rows, [`TreeWalk`] verifies a batch without a logit
+//! leaving the device: two launches, then one.
+
+use crate::DeviceSlice;
+use crate::context::{Context, Stream};
+use crate::plan::{MAX_BLOCKS, MAX_Y, Plan, check_slice, small};
+use std::ffi::CStr;
+use trivium_core::{Error, Result};
+
+/// Entries of the kernel file, as the PTX names them.
+pub(crate) const ENTRIES: &[&CStr] = &[c"tree_walk", c"tree_mask"];
+
+const MASK_THREADS: u32 = 128;
+
+/// A batch of trees, CSR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trees {
+    /// Requests.
+    pub requests: usize,
+    /// Nodes of all requests, node 0 of each included.
+    pub nodes: usize,
+    /// int32 \[`nodes`\]: parents, local to the request; node 0 has -1, others have a smaller node.
+    pub parents: DeviceSlice,
+    /// int32 \[`requests` + 1\]: where each request's nodes begin; ascending from 0 to `nodes`.
+    pub cu_nodes: DeviceSlice,
+}
+
+impl Trees {
+    fn check(&self) -> Result<u32> {
+        small("nodes", self.nodes)?;
+        check_slice("parents", self.parents, Some(self.nodes), 4)?;
+        check_slice("cu_nodes", self.cu_nodes, self.requests.checked_add(1), 4)?;
+        small("requests", self.requests)
+    }
+}
+
+/// Verification of a batch by ids: the longest path of drafts that equal what was sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeWalk {
+    /// The trees.
+    pub trees: Trees,
+    /// int32 \[`nodes`\]: the drafted tokens.
+    pub tokens: DeviceSlice,
+    /// int32 \[`nodes`\]: the id sampled from each row; -1: not computed.
+    pub sampled: DeviceSlice,
+    /// int32 \[`nodes`\], out: committed tokens of a request from its first node's place on.
+    pub tokens_out: DeviceSlice,
+    /// int32 \[`nodes`\], out: nodes whose cache entries stay, node 0 first.
+    pub kv_gather: DeviceSlice,
+    /// int32 \[`requests`\], out: drafts accepted, one fewer than tokens committed; -1 where status is not 0.
+    pub counts: DeviceSlice,
+    /// u32 \[`requests`\], out: 0, or 1 if the walk came to a row that was not sampled.
+    pub status: DeviceSlice,
+}
+
+impl TreeWalk {
+    /// Validates the shapes and decides the launch; `None` where there is nothing to do.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a buffer is too short, null or misaligned.
+    pub fn plan(&self) -> Result<Option<[Plan; 1]>> {
+        let requests = self.trees.check()?;
+        for (what, slice) in [
+            ("tokens", self.tokens),
+            ("sampled", self.sampled),
+            ("tokens_out", self.tokens_out),
+            ("kv_gather", self.kv_gather),
+        ] {
+            check_slice(what, slice, Some(self.trees.nodes), 4)?;
+        }
+        check_slice("counts", self.counts, Some(self.trees.requests), 4)?;
+        check_slice("status", self.status, Some(self.trees.requests), 4)?;
+        if requests == 0 {
+            return Ok(None);
+        }
+        let plan = Plan::new(ENTRIES[0], [requests.min(MAX_BLOCKS), 1, 1], 32)
+            .wide(self.tokens.address)
+            .wide(self.trees.parents.address)
+            .wide(self.trees.cu_nodes.address)
+            .wide(self.sampled.address)
+            .wide(self.tokens_out.address)
+            .wide(self.kv_gather.address)
+            .wide(self.counts.address)
+            .wide(self.status.address)
+            .word(requests);
+        Ok(Some([plan]))
+    }
+}
+
+/// The attention mask of a batch: ancestors and the node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeMask {
+    /// The trees.
+    pub trees: Trees,
+    /// Columns of the mask: at least the nodes of the largest tree, or what lies beyond is cut off.
+    pub width: usize,
+    /// bool (one byte each) \[`nodes`, `width`\], out.
+    pub out: DeviceSlice,
+}
+
+impl TreeMask {
+    /// Validates the shapes and decides the launch; `None` where there is nothing to do.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a buffer is too short, null or misaligned.
+    pub fn plan(&self) -> Result<Option<[Plan; 1]>> {
+        let requests = self.trees.check()?;
+        let width = small("width", self.width)?;
+        if width == 0 && self.trees.nodes > 0 {
+            return Err(Error::input("width", "a mask needs a column"));
+        }
+        check_slice("out", self.out, self.trees.nodes.checked_mul(self.width), 1)?;
+        if self.trees.nodes == 0 || requests == 0 {
+            return Ok(None);
+        }
+        let x = width.div_ceil(MASK_THREADS).min(MAX_BLOCKS);
+        let plan = Plan::new(ENTRIES[1], [x, requests.min(MAX_Y), 1], MASK_THREADS)
+            .wide(self.trees.parents.address)
+            .wide(self.trees.cu_nodes.address)
+            .wide(self.out.address)
+            .word(requests)
+            .word(width);
+        Ok(Some([plan]))
+    }
+}
+
+/// Enqueues the walk on `stream` and returns; allocates nothing on the device and waits for nothing.
+///
+/// # Errors
+/// `InvalidInput` as [`TreeWalk::plan`]; `Device` if the driver refuses.
+///
+/// # Safety
+/// `stream` is a live stream of `context`. The slices are memory of its device, of the length they state, and stay
+/// allocated until the stream has run the launch; nothing else writes them meanwhile. The trees are what
+/// [`Trees`] says.
+pub unsafe fn tree_walk(context: &Context, stream: Stream, args: &TreeWalk) -> Result<()> {
+    let Some(plans) = args.plan()? else {
+        return Ok(());
+    };
+    // SAFETY: the caller's word; the plan matches its entry (tests).
+    unsafe { context.launch_all(stream, plans) }
+}
+
+/// Enqueues the mask on `stream` and returns.
+///
+/// # Errors
+/// `InvalidInput` as [`TreeMask::plan`]; `Device` if the driver refuses.
+///
+/// # Safety
+/// As [`tree_walk`].
+pub unsafe fn tree_mask(context: &Context, stream: Stream, args: &TreeMask) -> Result<()> {
+    let Some(plans) = args.plan()? else {
+        return Ok(());
+    };
+    // SAFETY: the caller's word; the plan matches its entry (tests).
+    unsafe { context.launch_all(stream, plans) }
+}
