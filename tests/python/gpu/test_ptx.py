@@ -44,8 +44,12 @@ def test_ptx_keeps_to_the_isa_that_old_drivers_read() -> None:
 
 @pytest.mark.parametrize("fault", ["changed", "missing", "orphan"])
 def test_check_sees_a_difference(fault: str, tmp_path: Path) -> None:
-    copy = tmp_path / "ptx"
-    shutil.copytree(CUDA / "ptx", copy)
+    # One kernel is enough to see a difference.
+    kernels, copy = tmp_path / "kernels", tmp_path / "ptx"
+    kernels.mkdir()
+    copy.mkdir()
+    shutil.copy(CUDA / "kernels" / "apply_mask.cu", kernels)
+    shutil.copy(CUDA / "ptx" / "apply_mask.ptx", copy)
     file = copy / "apply_mask.ptx"
     if fault == "changed":
         file.write_bytes(file.read_bytes().replace(b"setp.", b"setp. ", 1))
@@ -54,7 +58,7 @@ def test_check_sees_a_difference(fault: str, tmp_path: Path) -> None:
     else:
         (copy / "no_source.ptx").write_text("")
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
-    done = build_ptx("--check", "--out", copy)
+    done = build_ptx("--check", "--kernels", kernels, "--out", copy)
     assert done.returncode == 1
     assert done.stderr
     assert {p.name: p.read_bytes() for p in copy.iterdir()} == before, "a check writes nothing"
