@@ -8,9 +8,10 @@ use trivium_oracle::check::START;
 use trivium_oracle::enumerate::Enumerator;
 use trivium_oracle::grown::{distance, grow, stochastic_beam};
 use trivium_oracle::pairs::{FAMILIES, Pair};
+use trivium_spec::control::ControlSpec;
 use trivium_spec::tree::build::dyspec::DySpecOptions;
 use trivium_spec::tree::build::{
-    Agreement, BUILDERS, Beam, Builder, DraftTree, DySpec, OptTree, PpdTables, Sequoia,
+    Agreement, BUILDERS, Beam, Builder, Chain, DraftTree, DySpec, OptTree, PpdTables, Sequoia,
     StochasticBeam, Template, Templated, TreeBuilder, merge, prune_by_draft,
 };
 use trivium_spec::tree::{DraftLaw, Role};
@@ -53,6 +54,26 @@ fn drafts(builder: Builder, pair: &Pair) -> Vec<Draft<'_>> {
             .collect()
     };
     match builder {
+        Builder::Chain | Builder::ChainChosen => [
+            "fixed:2",
+            "kangaroo:0.6",
+            "svip:0.3",
+            "specdec++:0.5,min=1",
+            "disco:0.5",
+            "thompson:3",
+            "adaptive:3",
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(i, policy)| -> Draft<'_> {
+            let control: ControlSpec = policy.parse().unwrap();
+            let noise = Address::new(i as u64, START, 0);
+            Box::new(move |c| {
+                let drawn = builder == Builder::Chain;
+                run(Box::new(Chain::new(0, v, 3, noise, drawn, control.build())), c)
+            })
+        })
+        .collect(),
         Builder::Template => templated(
             builder,
             vec![widths(&[2, 1]), Template::from_choices(&[vec![1], vec![0], vec![1, 1]]).unwrap()],
@@ -112,9 +133,9 @@ fn drafts(builder: Builder, pair: &Pair) -> Vec<Draft<'_>> {
     }
 }
 
-/// Whether every tree of the builder is a chain.
+/// Whether the verifier takes chains only and the builder makes trees.
 fn chains_only(builder: Builder, verifier: Verifier) -> bool {
-    !verifier.takes_siblings() && builder != Builder::IidPaths
+    !verifier.takes_siblings() && !matches!(builder, Builder::IidPaths | Builder::Chain)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `Speculator`, `Request`, `TreeBatch` and `Verified`.
 
 use crate::arrays::{Foreign, array, integers, logits};
-use crate::errors::{OrRaise, PyRes, input, to_py};
+use crate::errors::{OrRaise, PyRes, input};
 use crate::guard::{attached, guard, lock};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
@@ -376,20 +376,7 @@ impl PySpeculator {
         seed: u64,
         max_bytes: usize,
     ) -> PyRes<Self> {
-        let policy = match policy {
-            "auto" => Policy::Auto,
-            "full" => Policy::Full,
-            other => {
-                return Err(to_py(
-                    py,
-                    &Error::unsupported(
-                        format!("policy {other:?}"),
-                        "in Speculator",
-                        "the policies are \"auto\" and \"full\"",
-                    ),
-                ));
-            }
-        };
+        let policy: Policy = policy.parse().or_raise(py)?;
         let config =
             SpeculatorConfig { vocab_size, sources, max_nodes, max_depth, policy, seed, max_bytes };
         Ok(Self { inner: Arc::new(guard(py, || Speculator::new(config))?) })
@@ -412,7 +399,7 @@ impl PySpeculator {
         out.set_item("sources", c.sources.clone())?;
         out.set_item("max_nodes", c.max_nodes)?;
         out.set_item("max_depth", c.max_depth)?;
-        out.set_item("policy", if c.policy == Policy::Auto { "auto" } else { "full" })?;
+        out.set_item("policy", c.policy.to_string())?;
         out.set_item("seed", c.seed)?;
         out.set_item("max_bytes", c.max_bytes)?;
         Ok(out)

@@ -3,7 +3,7 @@
 //! Metadata holds the configuration; a file of another vocabulary size is refused with both sizes.
 
 use crate::draft::Saved;
-use crate::speculator::{Policy, SpeculatorConfig};
+use crate::speculator::SpeculatorConfig;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,7 +24,6 @@ pub(crate) fn write(path: &Path, config: &SpeculatorConfig, saved: &Saved) -> Re
         .iter()
         .map(|(k, n, b)| Ok((k.as_str(), TensorView::new(Dtype::U32, vec![*n], b).map_err(bad)?)))
         .collect::<Result<Vec<_>>>()?;
-    let policy = if config.policy == Policy::Auto { "auto" } else { "full" };
     let metadata: HashMap<String, String> = [
         ("format", FORMAT.to_owned()),
         ("vocab_size", config.vocab_size.to_string()),
@@ -32,7 +31,7 @@ pub(crate) fn write(path: &Path, config: &SpeculatorConfig, saved: &Saved) -> Re
         ("max_nodes", config.max_nodes.to_string()),
         ("max_depth", config.max_depth.to_string()),
         ("max_bytes", config.max_bytes.to_string()),
-        ("policy", policy.to_owned()),
+        ("policy", config.policy.to_string()),
         ("seed", config.seed.to_string()),
     ]
     .into_iter()
@@ -60,7 +59,7 @@ pub(crate) fn read(path: &Path) -> Result<(SpeculatorConfig, Saved)> {
         max_nodes: number("max_nodes")? as usize,
         max_depth: number("max_depth")? as usize,
         max_bytes: number("max_bytes")? as usize,
-        policy: if text("policy")? == "full" { Policy::Full } else { Policy::Auto },
+        policy: text("policy")?.parse()?,
         seed: number("seed")?,
     };
     let mut saved = Saved::new();

@@ -81,30 +81,20 @@ impl CostModel {
         points.iter().map(|p| p.0).zip(values).collect()
     }
 
+    /// Expected time of a pass over `nodes` nodes; `None` until two sizes were timed.
+    pub fn time(&self, nodes: usize) -> Option<f64> {
+        self.is_known().then(|| interpolate(&self.fit(), &mut 0, nodes as f64))
+    }
+
     /// How many of the nodes, in order of their scores, to keep: `scores` are those of drafted
     /// nodes over all `requests`, descending.
     pub fn best_prefix(&self, requests: usize, scores: &[f32]) -> usize {
         let fit = self.fit();
-        let (Some(&first), Some(&last)) = (fit.first(), fit.last()) else { return scores.len() };
         if !self.is_known() {
             return scores.len();
         }
         let mut at = 0;
-        let mut cost = |n: f64| -> f64 {
-            if n <= first.0 {
-                return first.1;
-            }
-            while at + 2 < fit.len() && fit[at + 1].0 < n {
-                at += 1;
-            }
-            let (a, b) = (fit[at], fit[at + 1]);
-            if n >= last.0 && at + 2 == fit.len() && n > b.0 {
-                // Beyond the last timing: the slope from the first to the last.
-                let slope = (last.1 - first.1) / (last.0 - first.0);
-                return last.1 + slope * (n - last.0);
-            }
-            a.1 + (b.1 - a.1) * (n - a.0) / (b.0 - a.0)
-        };
+        let mut cost = |n: f64| interpolate(&fit, &mut at, n);
         let mut expected = requests as f64;
         let mut best = (expected / cost(requests as f64), 0);
         for (i, &s) in scores.iter().enumerate() {
@@ -116,6 +106,23 @@ impl CostModel {
         }
         best.1
     }
+}
+
+/// Time of `n` nodes on a fit of two points or more: linear between them, flat before the first,
+/// beyond the last with the slope of the whole. `at` is where the last look-up ended; sizes ascend.
+fn interpolate(fit: &[(f64, f64)], at: &mut usize, n: f64) -> f64 {
+    let (first, last) = (fit[0], fit[fit.len() - 1]);
+    if n <= first.0 {
+        return first.1;
+    }
+    if n > last.0 {
+        return last.1 + (last.1 - first.1) / (last.0 - first.0) * (n - last.0);
+    }
+    while *at + 2 < fit.len() && fit[*at + 1].0 < n {
+        *at += 1;
+    }
+    let (a, b) = (fit[*at], fit[*at + 1]);
+    a.1 + (b.1 - a.1) * (n - a.0) / (b.0 - a.0)
 }
 
 #[cfg(test)]

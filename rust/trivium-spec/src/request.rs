@@ -4,6 +4,7 @@
 //! committed text, output and local proposals; `sync` equals `reset` and `commit`; a `fork` shares
 //! nothing mutable. Its length counts the prompt, and nothing rolls back into the prompt.
 
+use crate::control::steering::Steering;
 use crate::draft::{RequestSource, Scope};
 use trivium_core::error::{Error, Result};
 use trivium_core::{Constraint, Draw, TargetLaw, TokenId, ids};
@@ -39,6 +40,10 @@ pub struct Request {
     pub(crate) initial_law: Option<Box<dyn TargetLaw>>,
     /// Log-probabilities of the committed output, NaN where unknown; kept where there is a law.
     pub(crate) logprobs: Vec<f32>,
+    /// Most nodes of the tree being proposed, node 0 counted.
+    pub(crate) cap: usize,
+    /// How long to draft; learned, so no part of the text.
+    pub(crate) steering: Steering,
     pub(crate) vocab: usize,
     pub(crate) finished: bool,
 }
@@ -213,6 +218,8 @@ impl Request {
             law: self.law.as_ref().map(|l| l.fork()),
             initial_law: self.initial_law.as_ref().map(|l| l.fork()),
             logprobs: self.logprobs.clone(),
+            cap: self.cap,
+            steering: self.steering.fork(),
             vocab: self.vocab,
             finished: self.finished,
         }

@@ -1,5 +1,7 @@
 //! The speculator: shared stores, calibration and cost, over requests that the caller owns.
 
+use crate::control::steering::Steering;
+use crate::control::{ControlSpec, Controller, StepCtx};
 use crate::draft::mixture::{MAX_SLOTS, Mixture};
 use crate::draft::{RequestSource, Saved, SharedSource, TopIds, by_name};
 use crate::policy::CostModel;
@@ -13,16 +15,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use trivium_core::error::{Error, Result};
 use trivium_core::logits::LogitsBatch;
-use trivium_core::{Chance, TargetLaw, TokenId, ids};
+use trivium_core::{Address, Chance, TargetLaw, TokenId, ids};
 
 /// How the size of a tree is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Policy {
     /// The prefix that the host's timings say pays best; the whole budget until there are timings.
     #[default]
     Auto,
     /// The whole budget.
     Full,
+    /// What a controller chooses within the budget.
+    Control(ControlSpec),
+}
+
+impl std::fmt::Display for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Full => f.write_str("full"),
+            Self::Control(spec) => spec.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Policy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "full" => Ok(Self::Full),
+            other => other.parse().map(Self::Control),
+        }
+    }
 }
 
 /// Configuration, plain data.
@@ -65,6 +91,8 @@ struct Learned {
     mixture: Arc<Mixture>,
     cost: CostModel,
     stats: Stats,
+    /// What later requests start from.
+    control: Option<Box<dyn Controller>>,
 }
 
 /// Shared stores and what was learned about them. `Send + Sync`; requests are separate.
@@ -110,6 +138,10 @@ impl Speculator {
             first_slots.push(slot);
             slot += source.slots().len() as u8;
         }
+        let control = match config.policy {
+            Policy::Control(spec) => Some(spec.build()),
+            Policy::Auto | Policy::Full => None,
+        };
         Ok(Self {
             config,
             sources,
@@ -118,6 +150,7 @@ impl Speculator {
                 mixture: Arc::new(Mixture::new(&features)),
                 cost: CostModel::default(),
                 stats: Stats::default(),
+                control,
             }),
             next_id: AtomicU64::new(1),
         })
@@ -172,6 +205,8 @@ impl Speculator {
             initial_law: options.law.as_ref().map(|l| l.fork()),
             law: options.law,
             logprobs: Vec::new(),
+            cap: usize::MAX,
+            steering: Steering::new(self.learned().control.as_ref().map(|c| c.fresh())),
             vocab: self.config.vocab_size,
             finished: false,
         })
@@ -211,8 +246,15 @@ impl Speculator {
             let learned = self.learned();
             (learned.mixture.clone(), learned.cost.clone())
         };
-        let cost = (self.config.policy == Policy::Auto).then_some(&cost);
-        grow(requests, (&mixture, &self.first_slots), limits, cost)
+        let load = requests.len();
+        let cut = (self.config.policy == Policy::Auto).then_some(&cost);
+        for r in requests.iter_mut() {
+            let noise = Address::new(r.seed, r.tokens.len() as u32, r.branch);
+            r.cap = r
+                .steering
+                .begin(r.tokens.len(), StepCtx { noise, cost: Some(&cost), requests: load });
+        }
+        grow(requests, (&mixture, &self.first_slots), limits, cut)
     }
 
     /// Verifies ids that the host sampled, one a row (-1: not computed).
@@ -319,7 +361,17 @@ impl Speculator {
             }
         }
         let mut learned = self.learned();
-        let Learned { mixture, stats, .. } = &mut *learned;
+        let Learned { mixture, stats, cost, control } = &mut *learned;
+        let share = cost.time(out.drafted + out.len()).map(|t| t / out.len() as f64);
+        for (b, r) in requests.iter_mut().enumerate() {
+            // Trees of the host's own have no owner and no step to report.
+            if out.owners[b] != 0 {
+                let path = &out.kv_gather[out.cu_tokens[b]..out.cu_tokens[b + 1]];
+                let nodes = path.get(1..).unwrap_or_default();
+                let accepted = out.num_accepted[b];
+                r.steering.report(out.lens[b], nodes, accepted, share, control.as_mut());
+            }
+        }
         let mixture = Arc::make_mut(mixture);
         let mut start = 0;
         for &(end, accepted) in &out.labels {

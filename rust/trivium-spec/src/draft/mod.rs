@@ -111,6 +111,11 @@ pub trait RequestSource: Send + Sync + std::fmt::Debug {
     /// Starts a tree below the committed text, whose last token is node 0.
     fn root(&mut self, last: TokenId);
 
+    /// Starts a step that drafts nothing: node 0 alone, and no work for candidates.
+    fn idle(&mut self, last: TokenId) {
+        self.root(last);
+    }
+
     /// Adds the next node (ids count up from 1).
     fn node(&mut self, parent: usize, token: TokenId);
 

@@ -284,6 +284,13 @@ impl<P: Planner> RequestSource for Planned<P> {
         self.shape.root(last);
     }
 
+    fn idle(&mut self, last: TokenId) {
+        self.trie.clear();
+        self.at.clear();
+        self.at.push(0);
+        self.shape.root(last);
+    }
+
     fn node(&mut self, parent: usize, token: TokenId) {
         let at = match self.at[parent] {
             NONE => NONE,

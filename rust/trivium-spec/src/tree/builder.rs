@@ -154,6 +154,11 @@ pub(crate) fn grow(
         }
     }
     let keep = grown?;
+    for ((r, tree), &keep) in requests.iter_mut().zip(&trees).zip(&keep) {
+        let depth = tree.depths[..keep].iter().copied().max().unwrap_or(0);
+        let grown = tree.tokens.len();
+        r.steering.grown(&tree.parents[..keep], &tree.scores[..keep], usize::from(depth), grown);
+    }
     let mut batch = TreeBatch::new();
     for ((r, tree), keep) in requests.iter().zip(trees).zip(keep) {
         batch.tokens.extend_from_slice(&tree.tokens[..keep]);
@@ -185,16 +190,20 @@ fn pop_all(
     let mut order: Vec<(f32, u32)> = Vec::new();
     for b in 0..trees.len() {
         let last = trees[b].tokens[0];
-        requests[b].sources.iter_mut().for_each(|s| s.root(last));
-        if limits.max_nodes > 1 && limits.max_depth > 0 && total < limits.max_total {
+        let most = limits.max_nodes.min(requests[b].cap);
+        if most > 1 && limits.max_depth > 0 && total < limits.max_total {
+            requests[b].sources.iter_mut().for_each(|s| s.root(last));
             expand(requests[b], &mut trees[b], (b, 0), learned, &mut scratch, &mut heap)?;
+        } else {
+            requests[b].sources.iter_mut().for_each(|s| s.idle(last));
         }
     }
     while total < limits.max_total {
         let Some(slot) = heap.pop() else { break };
         let b = slot.request as usize;
         let tree = &mut trees[b];
-        if tree.tokens.len() >= limits.max_nodes {
+        let most = limits.max_nodes.min(requests[b].cap);
+        if tree.tokens.len() >= most {
             continue;
         }
         let node = tree.tokens.len();
@@ -207,8 +216,11 @@ fn pop_all(
         order.push((slot.score, slot.request));
         total += 1;
         requests[b].sources.iter_mut().for_each(|s| s.node(slot.parent as usize, slot.token));
-        let room = total < limits.max_total && tree.tokens.len() < limits.max_nodes;
-        if room && usize::from(depth) < limits.max_depth {
+        let room = total < limits.max_total && tree.tokens.len() < most;
+        let above = tree.scores[slot.parent as usize];
+        let on =
+            || requests[b].steering.goes_on(slot.parent as usize, depth.into(), slot.score, above);
+        if room && usize::from(depth) < limits.max_depth && on() {
             expand(requests[b], tree, (b, node), learned, &mut scratch, &mut heap)?;
         }
     }
@@ -288,6 +300,10 @@ fn expand(
     // Siblings exclude each other: their estimates cannot add up to more than 1.
     let sum: f32 = merged.iter().map(|m| m.1).sum();
     let scale = if sum > 1.0 { 1.0 / sum } else { 1.0 };
+    let estimates = merged.iter().map(|m| m.1 * scale);
+    if !request.steering.expands(node, depth, tree.scores[node], estimates) {
+        return Ok(());
+    }
     for (order, &(token, estimate, said)) in merged.iter().enumerate() {
         let score = tree.scores[node] * estimate * scale;
         if score >= FLOOR {

@@ -10,6 +10,8 @@
 //! longspec         point_mass                         identity   the best nodes of each level
 //! dyspec_chosen    point_mass                         identity   the best nodes by their own value
 //! rasd             point_mass                         identity   retrieved and chosen nodes, cut
+//! chain_chosen     point_mass                         shape      the controller's stop
+//! chain            iid                                shape      the controller's stop
 //! sequoia          without_replacement_then_uniform   none       shape fixed beforehand
 //! rsd_c            without_replacement                none       shape fixed beforehand
 //! iid_paths        iid                                none       shape fixed beforehand
@@ -30,6 +32,10 @@ use trivium_core::error::{Error, Result};
 /// A way to build trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Builder {
+    /// One token after the other, drawn, until a controller stops.
+    Chain,
+    /// The same with the most likely tokens.
+    ChainChosen,
     /// A fixed shape filled with the best candidates of each row.
     Template,
     /// PPD's tree of one state.
@@ -63,7 +69,9 @@ pub enum Builder {
 }
 
 /// All builders, in the order of the table.
-pub const BUILDERS: [Builder; 15] = [
+pub const BUILDERS: [Builder; 17] = [
+    Builder::ChainChosen,
+    Builder::Chain,
     Builder::Template,
     Builder::Ppd,
     Builder::Heap,
@@ -85,6 +93,8 @@ impl Builder {
     /// The name that Python uses.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Chain => "chain",
+            Self::ChainChosen => "chain_chosen",
             Self::Template => "template",
             Self::Ppd => "ppd",
             Self::Heap => "heap",
@@ -106,7 +116,8 @@ impl Builder {
     /// How its tokens are chosen.
     pub fn law(self) -> DraftLaw {
         match self {
-            Self::Template
+            Self::ChainChosen
+            | Self::Template
             | Self::Ppd
             | Self::Heap
             | Self::OptTree
@@ -116,7 +127,7 @@ impl Builder {
             | Self::Rasd => DraftLaw::PointMass,
             Self::Sequoia => DraftLaw::WithoutReplacementThenUniform,
             Self::RsdC | Self::DySpec | Self::RsdS => DraftLaw::WithoutReplacementQ,
-            Self::IidPaths => DraftLaw::IidQ,
+            Self::IidPaths | Self::Chain => DraftLaw::IidQ,
             Self::GreedyPlusOne => DraftLaw::GreedyPlusOne,
             Self::RasdDrawn => DraftLaw::Mixed,
         }
@@ -137,7 +148,9 @@ impl Builder {
             | Self::LongSpec
             | Self::DySpecChosen
             | Self::Rasd => Pruning::Identity,
-            Self::DySpec | Self::RsdS | Self::RasdDrawn => Pruning::Shape,
+            Self::Chain | Self::ChainChosen | Self::DySpec | Self::RsdS | Self::RasdDrawn => {
+                Pruning::Shape
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //!
 //! | file | shape from | children |
 //! |:--|:--|:--|
+//! | [`chain`] | a [controller](crate::control) | drawn, or chosen |
 //! | [`templated`] | a [`Template`]: choices, chain, Cartesian product, [`sequoia`]'s programme | any law |
 //! | [`beam`] | EAGLE-2's beam and rerank, OPT-Tree's layers, LongSpec's widths | chosen |
 //! | [`dyspec`] | a heap of slots | drawn without replacement, or chosen |
@@ -19,6 +20,7 @@
 //! such trees, naming both, before anything is drafted.
 
 pub mod beam;
+pub mod chain;
 pub mod dyspec;
 mod kind;
 pub mod merge;
@@ -30,6 +32,7 @@ mod template;
 pub mod templated;
 
 pub use beam::{Beam, OptTree};
+pub use chain::Chain;
 pub use dyspec::DySpec;
 pub use kind::{BUILDERS, Builder};
 pub use merge::{Agreement, merge, prune_by_draft};
