@@ -21,6 +21,7 @@ __all__ = [
     "Voter",
     "__version__",
     "back_off",
+    "build_corpus",
     "check_mutants",
     "check_verifiers",
     "covers",
@@ -36,6 +37,9 @@ __all__ = [
 __version__: str
 
 def cuda_doctor() -> dict[str, Any]: ...
+def build_corpus(
+    path: str | os.PathLike[str], documents: Sequence[Any], vocab_size: int
+) -> None: ...
 
 @final
 class Vocabulary:

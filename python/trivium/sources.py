@@ -13,18 +13,26 @@ one.
 `Ouroboros`             phrases seen after any drafted token
 `Jacobi`                the target's own answers on rejected drafts
 `FastCoT`               the same in a window that shrinks
+`WindowTrie`            SGLang's trie of recent windows
+`Aded`                  ADED's tri-gram table
+`Siblings`              what other samples of the same prompt wrote
+`Rest`                  REST: a corpus on disk, written by `build_corpus`
 ======================  ==========================================================================
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from trivium import _core
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
 __all__ = [
+    "Aded",
     "FastCoT",
     "Jacobi",
     "Lookahead",
@@ -32,7 +40,11 @@ __all__ = [
     "NgramCache",
     "Ouroboros",
     "PromptLookup",
+    "Rest",
+    "Siblings",
     "Source",
+    "WindowTrie",
+    "build_corpus",
 ]
 
 _ESCAPES = str.maketrans({"%": "%25", ";": "%3B", ",": "%2C", "=": "%3D"})
@@ -115,7 +127,7 @@ class NgramCache(Source):
     min_ngram : int
         Shortest history, at most 4.
     corpus : path, optional
-        Documents of `Corpus.write`; the static table.
+        A file of `build_corpus`: the static table.
     """
 
     name: ClassVar[str] = "ngram_cache"
@@ -198,3 +210,127 @@ class FastCoT(Source):
     final: int = 4
     over: int = 64
     init: _Init = "ngram"
+
+
+@dataclass(frozen=True)
+class WindowTrie(Source):
+    """SGLang's n-gram trie: substrings of this text and of finished ones, by recency or count.
+
+    Attributes
+    ----------
+    max_depth : int
+        Longest substring.
+    min_match, max_match : int
+        Lengths of match that anchor the draft, below `max_depth`.
+    min_breadth, max_breadth : int
+        Children a node at the longest and at the shortest match.
+    num_tokens : int
+        Nodes of the draft.
+    order : "recency" or "frequency"
+        The builder.
+    """
+
+    name: ClassVar[str] = "trie"
+    max_depth: int = 18
+    min_match: int = 1
+    max_match: int = 12
+    min_breadth: int = 1
+    max_breadth: int = 10
+    num_tokens: int = 12
+    order: Literal["recency", "frequency"] = "recency"
+
+
+@dataclass(frozen=True)
+class Aded(Source):
+    """A tri-gram table, nudged towards the text, and the tree worth verifying under it.
+
+    Attributes
+    ----------
+    num_tokens : int
+        Nodes of the draft.
+    iterations : int
+        Iterations of ``search="mcts"``.
+    search : "heap" or "mcts"
+        The heaviest paths exactly, or the paper's Monte-Carlo tree search.
+    corpus : path, optional
+        A file of `build_corpus`; without one the table starts empty.
+    """
+
+    name: ClassVar[str] = "aded"
+    num_tokens: int = 64
+    iterations: int = 150
+    search: Literal["heap", "mcts"] = "heap"
+    corpus: str | os.PathLike[str] | None = None
+
+
+@dataclass(frozen=True)
+class Siblings(Source):
+    """Consensus of the samples of one group, while they run.
+
+    Attributes
+    ----------
+    min_ngram : int
+        Shortest match, at most 6.
+    num_tokens : int
+        Longest continuation.
+    choices : int
+        Nodes of the draft.
+    """
+
+    name: ClassVar[str] = "siblings"
+    min_ngram: int = 2
+    num_tokens: int = 10
+    choices: int = 32
+
+
+@dataclass(frozen=True)
+class Rest(Source):
+    """REST: the most frequent continuations of the longest match in a corpus.
+
+    Attributes
+    ----------
+    corpus : path
+        A file of `build_corpus`.
+    max_ngram, min_ngram : int
+        Lengths of match, longest first.
+    choices : int
+        Nodes of the draft.
+    num_tokens : int
+        Longest continuation.
+    store : "auto", "disk" or "memory"
+        Where the corpus is searched; ``"auto"`` loads it if it takes at most the speculator's
+        `max_bytes`.
+    """
+
+    name: ClassVar[str] = "rest"
+    corpus: str | os.PathLike[str] = ""
+    max_ngram: int = 16
+    min_ngram: int = 2
+    choices: int = 64
+    num_tokens: int = 10
+    store: Literal["auto", "disk", "memory"] = "auto"
+
+
+def build_corpus(path: str | os.PathLike[str], documents: Iterable[Any], vocab_size: int) -> None:
+    """Write documents and their suffix array to a file, for `Rest`, `NgramCache` and `Aded`.
+
+    The file is ``trivium-corpus-1``: safetensors with U32 tensors ``tokens``, ``starts`` and
+    ``suffixes``. Building takes O(n log^2 n).
+
+    Parameters
+    ----------
+    path : path
+        The file to write.
+    documents : iterable of int array
+        Token ids of each document; no draft crosses from one to the next.
+    vocab_size : int
+        Width of the target's logits; a speculator of another width refuses the file.
+
+    Raises
+    ------
+    TokenError
+        An id outside the vocabulary.
+    InputError
+        The file cannot be written.
+    """
+    _core.build_corpus(path, list(documents), vocab_size)

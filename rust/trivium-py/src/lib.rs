@@ -22,6 +22,7 @@ mod errors;
 mod grammar;
 mod guard;
 mod sampling;
+mod sources;
 mod spec;
 mod verify;
 mod vocab;
@@ -35,6 +36,8 @@ mod _core {
     use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};
     #[pymodule_export]
     use crate::sampling::{PyHeal, PyPipeline, PySampler, back_off, covers};
+    #[pymodule_export]
+    use crate::sources::build_corpus;
     #[pymodule_export]
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
     #[pymodule_export]

@@ -18,6 +18,15 @@ CLASSES = [
 NEEDS = {}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "a;b=c,d%.safetensors"  # needs every escape
+    rng = np.random.default_rng(5)
+    sources.build_corpus(path, [rng.integers(0, 3, 50) for _ in range(4)], 64)
+    NEEDS[sources.Rest] = {"corpus": path}
+    return path
+
+
 def make(cls, **settings):
     return cls(**NEEDS.get(cls, {}), **settings)
 
@@ -28,14 +37,15 @@ def test_rust_knows_every_setting_and_has_the_same_default(cls):
     plain = make(cls)
     text = str(plain)
     with pytest.raises(InputError) as caught:
-        Speculator(16, sources=[text + (";" if ":" in text else ":") + "nonsense=1"])
+        Speculator(64, sources=[text + (";" if ":" in text else ":") + "nonsense=1"])
     known = re.search(r"it has \[(.*)\]", str(caught.value)).group(1).split(", ")
     assert set(known) == {f.name for f in fields(cls)}
     written = []
     for f in fields(cls):
         value = getattr(plain, f.name)
         if value is not None:
-            written.append(f"{f.name}={('no', 'yes')[value] if isinstance(value, bool) else value}")
+            text = ("no", "yes")[value] if isinstance(value, bool) else str(value)
+            written.append(f"{f.name}={text.translate(sources._ESCAPES)}")
     spelled = Speculator(64, sources=[f"{cls.name}:{';'.join(written)}"], policy="full")
     short = Speculator(64, sources=[plain], policy="full")
     rng = np.random.default_rng(3)
@@ -71,3 +81,33 @@ def test_files_keep_settings(tmp_path):
     ours, theirs = (s.propose([s.start([2, 3, 4])]).tokens.tolist() for s in (spec, again))
     assert ours == theirs
     assert len(ours) > 1
+
+
+def test_a_corpus_serves_three_sources_and_only_its_vocabulary(corpus):
+    sources.build_corpus(corpus, [[1, 2, 3, 4, 5], [9, 1, 2, 3, 7], [1, 2, 3, 4, 6]], 64)
+    for source in (
+        sources.Rest(corpus, store="disk"),
+        sources.NgramCache(corpus=corpus),
+        sources.Aded(corpus=corpus),
+    ):
+        spec = Speculator(64, sources=[source])
+        batch = spec.propose([spec.start([2, 3])])
+        assert batch.tokens.tolist()[:2] == [3, 4], source
+        with pytest.raises(InputError, match="vocabulary of 64"):
+            Speculator(63, sources=[source])
+    with pytest.raises(InputError, match="cannot be read"):
+        Speculator(64, sources=[sources.Rest(corpus.with_name("none"))])
+    with pytest.raises(InputError, match="corpus="):
+        Speculator(64, sources=["rest"])
+
+
+def test_siblings_in_one_group_read_each_other():
+    spec = Speculator(32, sources=["siblings"])
+    a, b = (spec.start([1], group="g") for _ in range(2))
+    c = spec.start([1], group="h")
+    a.commit([5, 6, 7, 8])
+    for r in (b, c):
+        r.commit([5, 6])
+    batch = spec.propose([b, c])
+    assert batch.tokens[: batch.cu_nodes[1]].tolist() == [6, 7, 8]
+    assert batch.cu_nodes[2] - batch.cu_nodes[1] == 1

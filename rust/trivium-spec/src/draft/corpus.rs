@@ -51,6 +51,16 @@ impl Corpus {
         self.starts.iter().zip(ends).map(|(&a, b)| &self.tokens[a as usize..b as usize])
     }
 
+    /// All tokens.
+    pub(crate) fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Where each document begins.
+    pub(crate) fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+
     /// Writes the file, with its suffix array where it has one.
     ///
     /// # Errors

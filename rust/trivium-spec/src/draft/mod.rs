@@ -11,11 +11,12 @@ pub mod automaton;
 mod corpus;
 mod frequent;
 pub mod mixture;
-mod ngram;
+pub mod ngram;
 mod options;
 mod parallel;
 mod plan;
 mod recycle;
+pub mod retrieval;
 mod scoped;
 mod suffix;
 
@@ -129,8 +130,8 @@ pub trait RequestSource: Send + Sync + std::fmt::Debug {
     fn memory(&self) -> usize;
 }
 
-/// Names of the draft sources.
-pub const SOURCES: [&str; 9] = [
+/// Names of the draft sources that need no settings; `rest` needs the file of its corpus.
+pub const SOURCES: [&str; 12] = [
     "suffix",
     "recycle",
     "prompt_lookup",
@@ -140,6 +141,9 @@ pub const SOURCES: [&str; 9] = [
     "ouroboros",
     "jacobi",
     "fastcot",
+    "trie",
+    "aded",
+    "siblings",
 ];
 
 /// A source by its name and settings (see [`Options`]).
@@ -161,12 +165,19 @@ pub fn by_name(text: &str, vocab: usize, max_bytes: usize) -> Result<Box<dyn Sha
         "ngram" => Box::new(ngram::PromptLookup::parse_vllm(o)?),
         "ngram_cache" => Box::new(ngram::LlamaCache::parse(o, vocab, max_bytes)?),
         "lookahead" | "ouroboros" => Box::new(ngram::Phrases::parse(o, vocab, max_bytes)?),
+        "trie" => Box::new(ngram::WindowTrie::parse(o, vocab, max_bytes)?),
+        "aded" => Box::new(ngram::Aded::parse(o, vocab)?),
+        "siblings" => Box::new(ngram::Siblings::parse(o)?),
+        "rest" => Box::new(retrieval::Rest::parse(o, vocab, max_bytes)?),
         "jacobi" | "fastcot" => Box::new(parallel::Jacobi::parse(o)?),
         name => {
             return Err(Error::unsupported(
                 format!("draft source {name:?}"),
                 "in sources",
-                format!("the sources are {}", SOURCES.map(|s| format!("{s:?}")).join(", ")),
+                format!(
+                    "the sources are {}, \"rest\"",
+                    SOURCES.map(|s| format!("{s:?}")).join(", ")
+                ),
             ));
         }
     })

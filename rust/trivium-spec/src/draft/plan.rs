@@ -50,7 +50,6 @@ impl Trie {
     }
 
     /// Number of drafted tokens.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.nodes.len().saturating_sub(1)
     }
@@ -122,6 +121,28 @@ impl Trie {
                 Some(next) => at = next,
                 None => return,
             }
+        }
+    }
+
+    /// Whether another token fits into `limit`.
+    pub(crate) fn has_room_in(&self, limit: usize) -> bool {
+        self.len() < limit
+    }
+
+    /// Sets prior and feature of every node from the path that leads to it.
+    pub(crate) fn describe(&mut self, mut of: impl FnMut(&[TokenId]) -> (f32, u16)) {
+        let mut path = Vec::new();
+        for i in 1..self.nodes.len() {
+            path.clear();
+            let mut at = i as u32;
+            while at != 0 {
+                path.push(self.nodes[at as usize].token);
+                at = self.nodes[at as usize].parent;
+            }
+            path.reverse();
+            let (prior, feature) = of(&path);
+            self.nodes[i].prior = prior;
+            self.nodes[i].feature = feature;
         }
     }
 

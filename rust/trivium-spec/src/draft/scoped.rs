@@ -21,6 +21,11 @@ impl<T> Shared<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether two handles are of one store.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,10 +6,20 @@
 
 mod counts;
 mod index;
+mod interpolated;
 mod llama_cache;
+mod lookahead;
 mod phrases;
 mod prompt_lookup;
+mod siblings;
+mod trigram;
+mod window_trie;
 
+pub use interpolated::{NgramScorer, UNSUPPORTED, WEIGHTS};
 pub(crate) use llama_cache::LlamaCache;
+pub use lookahead::{Layout, LookaheadWindow, Ngram};
 pub(crate) use phrases::Phrases;
 pub(crate) use prompt_lookup::PromptLookup;
+pub(crate) use siblings::Siblings;
+pub(crate) use trigram::Aded;
+pub(crate) use window_trie::WindowTrie;
