@@ -31,11 +31,21 @@ def test_a_smaller_tree_holds_the_best_nodes_of_a_larger_one(
     text: list[int], size: int, sources: list[str]
 ) -> None:
     small = scored_paths(tree(text, size, sources))
-    large = scored_paths(tree(text, 40, sources))
+    large = scored_paths(tree(text, 17, sources))  # 16 drafted nodes: the largest exact tree
     assert len(small) == min(size, len(large))
     assert small.items() <= large.items()
     left_out = [score for path, score in large.items() if path not in small]
     assert max(left_out, default=0.0) <= min(small.values())
+
+
+@given(texts, st.sampled_from([["suffix"], ["recycle"], ["suffix", "recycle"]]))
+def test_a_large_tree_leaves_out_nothing_above_twice_its_worst_node(
+    text: list[int], sources: list[str]
+) -> None:
+    small = scored_paths(tree(text, 33, sources))
+    large = scored_paths(tree(text, 400, sources))
+    left_out = [score for path, score in large.items() if path not in small]
+    assert max(left_out, default=0.0) <= 2.0 * min(small.values()) * (1 + 1e-6)
 
 
 @given(texts)

@@ -20,10 +20,15 @@
 //! product of the probabilities along a path is what the builder ranks nodes by. Nothing here can
 //! change emitted text.
 
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use trivium_core::numerics::{exp_neg, ln_positive};
 
 /// Slots over all sources of a speculator.
-pub const MAX_SLOTS: usize = 10;
+pub const MAX_SLOTS: usize = 64;
+
+/// Pieces of evidence that a candidate keeps.
+pub const MAX_PIECES: usize = 12;
 
 /// Weight of the source's own guess, in examples.
 const PRIOR_WEIGHT: f32 = 6.0;
@@ -33,8 +38,10 @@ const HORIZON: f32 = 2048.0;
 const EDGE: f32 = 1.0 / 512.0;
 /// Step of the mixing weights.
 const RATE: f32 = 0.02;
-/// Step of the last stage.
-const LAST_RATE: f32 = 0.08;
+/// Step of the last stage, at first and after many examples.
+const LAST_RATE: (f32, f32) = (0.1, 0.02);
+/// Examples over which the last stage's step falls to half its excess.
+const LAST_HALF: f32 = 100.0;
 /// First weight of a slot beside a stronger one.
 const NUDGE: f32 = 0.1;
 
@@ -49,32 +56,29 @@ pub struct Evidence {
     pub prior: f32,
 }
 
+impl Evidence {
+    pub(crate) const NONE: Self = Self { slot: 0, feature: 0, prior: 0.0 };
+}
+
+/// Weights of a set of slots, one a slot in rising order, and the bias.
+type Row = [f32; MAX_PIECES + 1];
+
 /// Tables and weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
-    /// By slot and situation.
-    tables: Vec<Vec<Bucket>>,
-    /// Weights and bias by set of slots; a set starts when it is first seen.
-    weights: Vec<Option<Box<[f32; MAX_SLOTS + 1]>>>,
-    /// Slope and shift of the last stage.
+    /// First situation of each slot in the tables, and their end.
+    starts: Vec<u32>,
+    /// By situation: `stretch` of the estimate, NaN before the first example.
+    stretched: Vec<f32>,
+    /// By situation: tried, accepted.
+    counts: Vec<[f32; 2]>,
+    /// Row of each set of slots that was seen, by its bits.
+    sets: FxHashMap<u64, u32>,
+    rows: Vec<Row>,
+    /// Slope, shift and examples of the last stage.
     slope: f32,
     shift: f32,
-}
-
-/// Record of one situation.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Bucket {
-    tried: f32,
-    accepted: f32,
-    /// `stretch` of the estimate, kept here because every proposal reads it many times.
-    stretched: f32,
-}
-
-impl Bucket {
-    fn update(&mut self, prior: f32) {
-        let p = (self.accepted + PRIOR_WEIGHT * prior) / (self.tried + PRIOR_WEIGHT);
-        self.stretched = stretch(p.clamp(EDGE, 1.0 - EDGE));
-    }
+    examples: f32,
 }
 
 fn stretch(p: f32) -> f32 {
@@ -89,41 +93,55 @@ fn squash(x: f32) -> f32 {
 
 /// Weights of a set before it has a record: the strongest slot (lowest index) is believed, the
 /// others nudge.
-fn initial(set: usize) -> [f32; MAX_SLOTS + 1] {
-    let mut w = [0.0; MAX_SLOTS + 1];
-    let mut first = true;
-    for (i, w) in w.iter_mut().take(MAX_SLOTS).enumerate() {
-        if set >> i & 1 == 1 {
-            *w = if first { 1.0 } else { NUDGE };
-            first = false;
-        }
-    }
+const FIRST: Row = {
+    let mut w = [NUDGE; MAX_PIECES + 1];
+    w[0] = 1.0;
+    w[MAX_PIECES] = 0.0;
     w
+};
+
+fn set_of(evidence: &[Evidence]) -> u64 {
+    evidence.iter().fold(0, |set, e| set | 1 << e.slot)
 }
 
-fn set_of(evidence: &[Evidence]) -> usize {
-    evidence.iter().fold(0, |set, e| set | 1 << e.slot)
+/// Place of a slot among those of a set.
+fn place(set: u64, slot: u8) -> usize {
+    (set & ((1 << slot) - 1)).count_ones() as usize
 }
 
 impl Mixture {
     /// Empty tables; `features[slot]` situations each.
     pub fn new(features: &[usize]) -> Self {
+        let mut starts = vec![0];
+        let mut end = 0;
+        for &n in features {
+            end += n;
+            starts.push(end as u32);
+        }
         Self {
-            tables: features.iter().map(|&n| vec![Bucket::default(); n]).collect(),
-            weights: vec![None; 1 << features.len().min(MAX_SLOTS)],
+            starts,
+            stretched: vec![f32::NAN; end],
+            counts: vec![[0.0; 2]; end],
+            sets: FxHashMap::default(),
+            rows: Vec::new(),
             slope: 1.0,
             shift: 0.0,
+            examples: 0.0,
         }
     }
 
+    fn situation(&self, e: Evidence) -> usize {
+        self.starts[usize::from(e.slot)] as usize + usize::from(e.feature)
+    }
+
     /// Logistic of a slot's estimate: its record, or the source's guess where there is none.
-    fn stretched(&self, e: Evidence) -> f32 {
-        let bucket = &self.tables[usize::from(e.slot)][usize::from(e.feature)];
-        if bucket.tried > 0.0 { bucket.stretched } else { stretch(e.prior.clamp(EDGE, 1.0 - EDGE)) }
+    fn input(&self, e: Evidence) -> f32 {
+        let recorded = self.stretched[self.situation(e)];
+        if recorded.is_nan() { stretch(e.prior.clamp(EDGE, 1.0 - EDGE)) } else { recorded }
     }
 
     /// Probability that a candidate is accepted given that its parent was. At most one piece of
-    /// evidence a slot; none at all gives 0.
+    /// evidence a slot, [`MAX_PIECES`] together; none at all gives 0.
     pub fn probability(&self, evidence: &[Evidence]) -> f32 {
         match evidence {
             [] => 0.0,
@@ -133,15 +151,9 @@ impl Mixture {
 
     fn dot(&self, evidence: &[Evidence]) -> f32 {
         let set = set_of(evidence);
-        let fresh;
-        let w = if let Some(w) = &self.weights[set] {
-            &**w
-        } else {
-            fresh = initial(set);
-            &fresh
-        };
-        let sum: f32 = evidence.iter().map(|&e| w[usize::from(e.slot)] * self.stretched(e)).sum();
-        (sum + w[MAX_SLOTS]).clamp(-8.0, 8.0)
+        let w = self.sets.get(&set).map_or(&FIRST, |&row| &self.rows[row as usize]);
+        let sum: f32 = evidence.iter().map(|&e| w[place(set, e.slot)] * self.input(e)).sum();
+        (sum + w[MAX_PIECES]).clamp(-8.0, 8.0)
     }
 
     /// Learns from one drafted node whose parent was reached.
@@ -153,62 +165,82 @@ impl Mixture {
         let dot = self.dot(evidence);
         let error = target - squash(dot);
         let last = target - squash(self.slope * dot + self.shift);
-        self.slope = (self.slope + LAST_RATE * last * dot).clamp(0.5, 3.0);
-        self.shift = (self.shift + LAST_RATE * last).clamp(-3.0, 3.0);
+        let rate =
+            LAST_RATE.1 + (LAST_RATE.0 - LAST_RATE.1) * LAST_HALF / (LAST_HALF + self.examples);
+        self.examples = (self.examples + 1.0).min(1e6);
+        self.slope = (self.slope + rate * last * dot).clamp(0.5, 3.0);
+        self.shift = (self.shift + rate * last).clamp(-3.0, 3.0);
         let set = set_of(evidence);
-        let mut w = self.weights[set].take().unwrap_or_else(|| Box::new(initial(set)));
-        for &e in evidence {
-            w[usize::from(e.slot)] += RATE * error * self.stretched(e);
+        let fresh = self.rows.len() as u32;
+        let row = *self.sets.entry(set).or_insert(fresh);
+        if row == fresh {
+            self.rows.push(FIRST);
         }
-        w[MAX_SLOTS] += RATE * error;
-        self.weights[set] = Some(w);
         for &e in evidence {
-            let bucket = &mut self.tables[usize::from(e.slot)][usize::from(e.feature)];
-            bucket.tried += 1.0;
-            bucket.accepted += target;
-            if bucket.tried > HORIZON {
-                bucket.tried *= 0.5;
-                bucket.accepted *= 0.5;
+            let input = self.input(e);
+            self.rows[row as usize][place(set, e.slot)] += RATE * error * input;
+        }
+        self.rows[row as usize][MAX_PIECES] += RATE * error;
+        for &e in evidence {
+            let at = self.situation(e);
+            let [tried, good] = &mut self.counts[at];
+            *tried += 1.0;
+            *good += target;
+            if *tried > HORIZON {
+                *tried *= 0.5;
+                *good *= 0.5;
             }
-            bucket.update(e.prior);
+            let p = (*good + PRIOR_WEIGHT * e.prior) / (*tried + PRIOR_WEIGHT);
+            self.stretched[at] = stretch(p.clamp(EDGE, 1.0 - EDGE));
         }
     }
 
     /// Tables then weights as bits for a file.
     pub(crate) fn save(&self) -> Vec<u32> {
-        let tables = self
-            .tables
-            .iter()
-            .flatten()
-            .flat_map(|b| [b.tried, b.accepted, b.stretched].map(f32::to_bits));
-        let sets = self.weights.iter().enumerate().filter_map(|(s, w)| Some((s, w.as_ref()?)));
-        let weights =
-            sets.flat_map(|(s, w)| std::iter::once(s as u32).chain(w.iter().map(|x| x.to_bits())));
-        let shared = [self.slope, self.shift].map(f32::to_bits);
-        shared.into_iter().chain(tables).chain(weights).collect()
+        let shared = [self.slope, self.shift, self.examples];
+        let tables = self.counts.iter().zip(&self.stretched).flat_map(|(c, &s)| [c[0], c[1], s]);
+        let mut bits: Vec<u32> = shared.into_iter().chain(tables).map(f32::to_bits).collect();
+        let sets: BTreeMap<u64, u32> = self.sets.iter().map(|(s, r)| (*s, *r)).collect();
+        for (set, row) in sets {
+            bits.extend([set as u32, (set >> 32) as u32]);
+            bits.extend(self.rows[row as usize].map(f32::to_bits));
+        }
+        bits
     }
 
     /// Restores [`save`](Self::save); `None` if it does not fit these slots.
     pub(crate) fn restore(features: &[usize], bits: &[u32]) -> Option<Self> {
         let mut this = Self::new(features);
-        let (shared, bits) = bits.split_at_checked(2)?;
+        let (shared, bits) = bits.split_at_checked(3)?;
         (this.slope, this.shift) = (f32::from_bits(shared[0]), f32::from_bits(shared[1]));
-        let sound = (0.5..=3.0).contains(&this.slope) && (-3.0..=3.0).contains(&this.shift);
+        this.examples = f32::from_bits(shared[2]);
+        let sound = (0.5..=3.0).contains(&this.slope)
+            && (-3.0..=3.0).contains(&this.shift)
+            && (0.0..=1e6).contains(&this.examples);
         sound.then_some(())?;
-        let (tables, weights) = bits.split_at_checked(3 * features.iter().sum::<usize>())?;
-        for (bucket, c) in this.tables.iter_mut().flatten().zip(tables.chunks_exact(3)) {
+        let (tables, weights) = bits.split_at_checked(3 * this.counts.len())?;
+        for (at, c) in tables.chunks_exact(3).enumerate() {
             let [tried, accepted, stretched] = [c[0], c[1], c[2]].map(f32::from_bits);
-            *bucket = Bucket { tried, accepted, stretched };
-            let sound =
-                accepted >= 0.0 && accepted <= tried && tried <= HORIZON && stretched.is_finite();
+            let sound = accepted >= 0.0
+                && accepted <= tried
+                && tried <= HORIZON
+                && (stretched.is_finite() || tried == 0.0);
             sound.then_some(())?;
+            this.counts[at] = [tried, accepted];
+            this.stretched[at] = if tried == 0.0 { f32::NAN } else { stretched };
         }
-        let rows = weights.chunks_exact(MAX_SLOTS + 2);
+        let rows = weights.chunks_exact(MAX_PIECES + 3);
         rows.remainder().is_empty().then_some(())?;
-        for row in rows {
-            let w: [f32; MAX_SLOTS + 1] = std::array::from_fn(|i| f32::from_bits(row[i + 1]));
-            w.iter().all(|x| x.is_finite()).then_some(())?;
-            *this.weights.get_mut(row[0] as usize)? = Some(Box::new(w));
+        let slots = features.len() as u32;
+        for bits in rows {
+            let set = u64::from(bits[0]) | u64::from(bits[1]) << 32;
+            let row: Row = std::array::from_fn(|i| f32::from_bits(bits[i + 2]));
+            let sound = row.iter().all(|x| x.is_finite())
+                && u64::BITS - set.leading_zeros() <= slots
+                && set.count_ones() as usize <= MAX_PIECES
+                && this.sets.insert(set, this.rows.len() as u32).is_none();
+            sound.then_some(())?;
+            this.rows.push(row);
         }
         Some(this)
     }
@@ -254,7 +286,7 @@ mod tests {
         let mut m = Mixture::new(&[3, 2]);
         m.record(&[e(0, 2, 0.5), e(1, 1, 0.1)], true);
         let saved = m.save();
-        assert_eq!(Mixture::restore(&[3, 2], &saved), Some(m));
+        assert_eq!(Mixture::restore(&[3, 2], &saved).map(|m| m.save()), Some(saved.clone()));
         assert_eq!(Mixture::restore(&[3, 3], &saved), None);
         assert_eq!(Mixture::restore(&[3, 2], &saved[..saved.len() - 1]), None);
         let mut bad = saved.clone();

@@ -8,8 +8,8 @@
 //! Sources see committed tokens only, once and in order. Shared stores learn at `finish`.
 
 pub mod automaton;
+mod candidates;
 mod corpus;
-mod frequent;
 pub mod mixture;
 pub mod ngram;
 mod options;
@@ -17,9 +17,12 @@ mod parallel;
 mod plan;
 mod recycle;
 pub mod retrieval;
+mod ring;
 mod scoped;
 mod suffix;
+mod undo;
 
+pub use candidates::Candidates;
 pub use corpus::Corpus;
 pub use options::Options;
 pub use recycle::{RANKS, Recycle};
@@ -82,6 +85,15 @@ pub trait SharedSource: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `InvalidInput` if arrays are missing or damaged; nothing changes.
     fn load(&self, saved: &Saved) -> Result<()>;
+
+    /// Takes [`save`](Self::save)d contents as static ones, which every tenant reads and nobody
+    /// changes; sources without a static store ignore them.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn attach(&self, _saved: &Saved) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Best ids of one verified row, best first.
@@ -120,8 +132,9 @@ pub trait RequestSource: Send + Sync + std::fmt::Debug {
     /// Adds the next node (ids count up from 1).
     fn node(&mut self, parent: usize, token: TokenId);
 
-    /// Continuations of a node, any order; a token at most once a slot.
-    fn candidates(&self, node: usize, depth: usize, out: &mut Vec<Candidate>);
+    /// Continuations of a node whose ancestors were asked before: the strongest reason for a token
+    /// first, a token once a slot.
+    fn candidates(&mut self, node: usize, depth: usize, out: &mut Candidates);
 
     /// Lets shared stores learn from the finished text.
     fn finish(&mut self, text: &[TokenId], prompt_len: usize);

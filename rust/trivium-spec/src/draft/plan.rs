@@ -6,7 +6,7 @@
 //! children of its end, one that left it has none. Reference and tree thus agree node for node
 //! whenever the budget has room, and other sources may still interleave.
 
-use super::{Candidate, RequestSource, TopIds};
+use super::{Candidate, Candidates, RequestSource, TopIds};
 use trivium_core::TokenId;
 
 /// Nodes of a trie; what exceeds them is not drafted.
@@ -321,7 +321,7 @@ impl<P: Planner> RequestSource for Planned<P> {
         self.shape.node(parent, token);
     }
 
-    fn candidates(&self, node: usize, _depth: usize, out: &mut Vec<Candidate>) {
+    fn candidates(&mut self, node: usize, _depth: usize, out: &mut Candidates) {
         if self.at[node] == NONE {
             return;
         }
@@ -372,18 +372,19 @@ pub(crate) mod testing {
             path: &[TokenId],
             out: &mut Vec<Vec<TokenId>>,
         ) {
-            let mut children = Vec::new();
-            view.candidates(node, path.len(), &mut children);
+            let mut named = Candidates::default();
+            view.candidates(node, path.len(), &mut named);
+            let children = named.tokens();
             // Sources that propose at every node could go on for ever.
             let end = children.is_empty() || path.len() == 40 || *count > 2000;
             if end && !path.is_empty() {
                 out.push(path.to_vec());
             }
-            for c in children.into_iter().filter(|_| !end) {
-                view.node(node, c.token);
+            for &token in children.iter().filter(|_| !end) {
+                view.node(node, token);
                 *count += 1;
                 let (child, mut longer) = (*count, path.to_vec());
-                longer.push(c.token);
+                longer.push(token);
                 grow(view, (child, &mut *count), &longer, out);
             }
         }

@@ -10,7 +10,7 @@
 //! A request writes to its own overlay, with an undo journal of the last [`JOURNAL`] writes; the
 //! tenant's table learns at `finish`.
 
-use super::{Candidate, RequestSource, Saved, Scope, SharedSource, TopIds};
+use super::{Candidate, Candidates, RequestSource, Saved, Scope, SharedSource, TopIds};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -210,7 +210,7 @@ impl RequestSource for View {
         self.nodes.push(token);
     }
 
-    fn candidates(&self, node: usize, depth: usize, out: &mut Vec<Candidate>) {
+    fn candidates(&mut self, node: usize, depth: usize, out: &mut Candidates) {
         let token = self.nodes[node];
         let shared = || read(&self.shared).get(&token).copied();
         let (row, origin) = match self.overlay.get(&token) {
@@ -252,7 +252,7 @@ mod tests {
 
     fn top(view: &mut dyn RequestSource, token: TokenId) -> Vec<TokenId> {
         view.root(token);
-        let mut out = Vec::new();
+        let mut out = Candidates::default();
         view.candidates(0, 0, &mut out);
         out.iter().map(|c| c.token).collect()
     }

@@ -3,121 +3,120 @@
 //! Sources: SuffixDecoding (arXiv 2411.04975) and SAM-Decoding (arXiv 2411.10666) for the idea; the
 //! store is a suffix automaton with counts and one moving cursor a text (see
 //! [`automaton`](super::automaton)), so a match costs amortised O(1) a token instead of a re-walk.
-//! Three stores are followed at once: the request's own text, the finished texts of its group, and
-//! a ring of generations of the tenant's finished texts. An automaton cannot delete; the ring
-//! forgets by dropping its oldest generation.
+//! Four stores are followed at once: the request's own text, the finished texts of its group and of
+//! its tenant, each a [ring](super::ring) bounded in bytes, and static texts that everyone shares.
 //!
-//! At a node the candidates are the children of the matched state and of up to [`ORDERS`] states up
-//! its suffix links. The estimate of a child is `count / (sum of sibling counts + escape)`, halved for
-//! a shorter match; counts of the open suffix itself never enter, because only states with a
-//! continuation have children.
+//! At a node the candidates are the most frequent continuations of the matched state and of up to
+//! [`ORDERS`] - 1 states up its suffix links, and near the root those of the empty match. The estimate
+//! of one is `count / (count of the state + escape)`, halved for a shorter match. Each token also
+//! carries how often the request's own text has used it: a topic repeats its words.
 
-use super::automaton::{Automaton, Cursor};
-use super::frequent::{self, Frequent};
+use super::automaton::{Automaton, Cursor, TOP};
+use super::candidates::Candidates;
+use super::ring::Ring;
 use super::{Candidate, RequestSource, Saved, Scope, SharedSource};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
 
 /// Match lengths tried at a node: the longest and those up its suffix links.
 const ORDERS: usize = 4;
-/// Edges of a state that are looked at, newest first.
-const SCAN: usize = 32;
-/// Children of a state that become candidates.
+/// Continuations of a match that become candidates.
 const CHILDREN: usize = 8;
+/// Deepest node that also asks the empty match.
+const UNIGRAM_DEPTH: usize = 1;
 /// Tokens before a text's start that a cursor into a shared store is warmed with, and that a
 /// finished text brings along as context.
 const CONTEXT: usize = 64;
-/// Generations of a tenant's ring.
-const GENERATIONS: usize = 8;
-/// Groups whose store is kept; the oldest goes first.
+/// Tokens that rollback takes back without rebuilding.
+const UNDO: usize = 256;
+/// Groups and tenants whose stores are kept; the ones opened longest ago go first.
 const GROUPS: usize = 256;
-/// Measured bytes a token of text, rounded up: turns a byte budget into a token budget.
-const BYTES_PER_TOKEN: usize = 100;
+const TENANTS: usize = 1024;
 
-/// Finished texts of one scope, in generations of bounded size.
-#[derive(Debug, Default)]
-struct Ring {
-    generations: VecDeque<(u64, Automaton)>,
-    /// The texts themselves, for files: one list a generation.
-    texts: VecDeque<Vec<Vec<TokenId>>>,
-    frequent: Frequent,
-    next_id: u64,
+/// Where a store's texts come from; the index of its slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Local = 0,
+    Group = 1,
+    Tenant = 2,
+    Static = 3,
 }
 
-impl Ring {
-    fn ingest(&mut self, text: &[TokenId], limit: usize) {
-        let full = self.generations.back().is_none_or(|(_, a)| a.len() + text.len() > limit);
-        if full {
-            self.generations.push_back((self.next_id, Automaton::new()));
-            self.texts.push_back(Vec::new());
-            self.next_id += 1;
-            if self.generations.len() > GENERATIONS {
-                self.generations.pop_front();
-                self.texts.pop_front();
-            }
-        }
-        // A text longer than a generation keeps its end.
-        let text = &text[text.len().saturating_sub(limit)..];
-        if let (Some((_, a)), Some(texts)) = (self.generations.back_mut(), self.texts.back_mut()) {
-            a.separate();
-            for &t in text {
-                a.append(t);
-                self.frequent.add(t);
-            }
-            texts.push(text.to_vec());
-        }
-    }
+/// First slot of shorter matches, of the empty match (own text, others) and of the own use.
+const SHORTER: u8 = 4;
+const EMPTY: u8 = 8;
+const USE: u8 = 10;
 
-    fn get(&self, id: u64) -> Option<&Automaton> {
-        self.generations.iter().find(|(i, _)| *i == id).map(|(_, a)| a)
-    }
+const FEATURES: usize = 8 * 6 * 3 * 4;
+const EMPTY_FEATURES: usize = TOP * 8;
+const USE_FEATURES: usize = 8 * 7 * 14;
 
-    fn memory(&self) -> usize {
-        let automata: usize = self.generations.iter().map(|(_, a)| a.memory()).sum();
-        automata
-            + self.frequent.memory()
-            + self.texts.iter().flatten().map(|t| t.len() * 4).sum::<usize>()
-    }
-}
+/// Longest match in four stores, shorter ones, the empty match, own use: strongest first, as the
+/// mixture expects.
+const SLOTS: [usize; 11] = {
+    let mut slots = [FEATURES; 11];
+    slots[EMPTY as usize] = EMPTY_FEATURES;
+    slots[EMPTY as usize + 1] = EMPTY_FEATURES;
+    slots[USE as usize] = USE_FEATURES;
+    slots
+};
 
 type Shared = Arc<RwLock<Ring>>;
+
+fn read(ring: &Shared) -> RwLockReadGuard<'_, Ring> {
+    ring.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The suffix source of a speculator.
 #[derive(Debug)]
 pub struct Suffix {
-    tenants: Mutex<BTreeMap<Option<String>, Shared>>,
+    tenants: Mutex<VecDeque<(Option<String>, Shared)>>,
     groups: Mutex<VecDeque<(Scope, Shared)>>,
-    /// Tokens of one generation.
-    limit: usize,
+    fixed: Shared,
+    max_bytes: usize,
 }
 
 impl Suffix {
-    /// A source whose shared stores hold about `max_bytes` a tenant.
+    /// A source whose shared stores hold at most `max_bytes` a tenant, as much for static texts, and
+    /// an eighth of it for each of the groups in flight.
     pub fn new(max_bytes: usize) -> Self {
-        let limit = (max_bytes / BYTES_PER_TOKEN / GENERATIONS).max(1);
-        Self { tenants: Mutex::default(), groups: Mutex::default(), limit }
+        Self {
+            tenants: Mutex::default(),
+            groups: Mutex::default(),
+            fixed: Arc::new(RwLock::new(Ring::new(max_bytes))),
+            max_bytes,
+        }
     }
 
     fn tenant(&self, name: Option<&String>) -> Shared {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.entry(name.cloned()).or_default().clone()
+        recent(&mut tenants, &name.cloned(), TENANTS, self.max_bytes)
     }
 
     fn group(&self, scope: &Scope) -> Option<Shared> {
         scope.group.as_ref()?;
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, ring)) = groups.iter().find(|(s, _)| s == scope) {
-            return Some(ring.clone());
-        }
-        if groups.len() == GROUPS {
-            groups.pop_front();
-        }
-        let ring = Shared::default();
-        groups.push_back((scope.clone(), ring.clone()));
-        Some(ring)
+        Some(recent(&mut groups, scope, GROUPS, self.max_bytes / 8))
     }
+}
+
+/// The ring of a key, moved to the end of a queue of the most recently opened ones.
+fn recent<K: Clone + PartialEq>(
+    queue: &mut VecDeque<(K, Shared)>,
+    key: &K,
+    limit: usize,
+    max_bytes: usize,
+) -> Shared {
+    let found = queue.iter().position(|(k, _)| k == key).and_then(|at| queue.remove(at));
+    let (key, ring) =
+        found.unwrap_or_else(|| (key.clone(), Arc::new(RwLock::new(Ring::new(max_bytes)))));
+    if queue.len() == limit {
+        queue.pop_front();
+    }
+    queue.push_back((key, ring.clone()));
+    ring
 }
 
 impl SharedSource for Suffix {
@@ -130,119 +129,130 @@ impl SharedSource for Suffix {
     }
 
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource> {
+        let store = |kind, ring: Shared| Store { kind, ring, version: u64::MAX };
         let mut view = View {
             local: Automaton::new(),
-            frequent: Frequent::default(),
             cursor: Cursor::default(),
-            shared: self.group(scope).into_iter().map(|r| (1, r)).collect(),
+            past: VecDeque::new(),
+            stores: self.group(scope).into_iter().map(|r| store(Kind::Group, r)).collect(),
             follows: Vec::new(),
             tail: Vec::new(),
             nodes: Vec::new(),
-            width: 1,
-            limit: self.limit,
+            cursors: Vec::new(),
         };
-        view.shared.push((2, self.tenant(scope.tenant.as_ref())));
-        view.commit(text);
+        view.stores.push(store(Kind::Tenant, self.tenant(scope.tenant.as_ref())));
+        if !read(&self.fixed).generations().is_empty() {
+            view.stores.push(store(Kind::Static, self.fixed.clone()));
+        }
+        view.append(text, false);
+        view.local.keep_journal(UNDO);
         Box::new(view)
     }
 
     fn memory(&self) -> usize {
         let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.values().chain(groups.iter().map(|(_, r)| r)).map(|r| read(r).memory()).sum()
+        let rings = tenants.iter().map(|(_, r)| r).chain(groups.iter().map(|(_, r)| r));
+        rings.chain([&self.fixed]).map(|r| read(r).memory()).sum()
     }
 
     fn save(&self) -> Saved {
-        let ring = self.tenant(None);
-        let ring = read(&ring);
-        let texts: Vec<&Vec<TokenId>> = ring.texts.iter().flatten().collect();
-        Saved::from([
-            ("lens".into(), texts.iter().map(|t| t.len() as u32).collect()),
-            ("tokens".into(), texts.iter().flat_map(|t| t.iter().copied()).collect()),
-        ])
+        let (lens, tokens) = read(&self.tenant(None)).texts();
+        Saved::from([("lens".into(), lens), ("tokens".into(), tokens)])
     }
 
     fn load(&self, saved: &Saved) -> Result<()> {
-        let part = |name: &str| {
-            saved
-                .get(name)
-                .ok_or_else(|| Error::input("store", format!("suffix.{name} is missing")))
-        };
-        let (lens, tokens) = (part("lens")?, part("tokens")?);
-        if lens.iter().map(|&n| u64::from(n)).sum::<u64>() != tokens.len() as u64 {
-            return Err(Error::input("store", "suffix.lens does not add up to suffix.tokens"));
-        }
-        let mut ring = Ring::default();
-        let mut at = 0;
-        for &n in lens {
-            ring.ingest(&tokens[at..at + n as usize], self.limit);
-            at += n as usize;
-        }
-        let shared = self.tenant(None);
-        *shared.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        let ring = restore(saved, self.max_bytes)?;
+        *self.tenant(None).write().unwrap_or_else(PoisonError::into_inner) = ring;
+        Ok(())
+    }
+
+    fn attach(&self, saved: &Saved) -> Result<()> {
+        let ring = restore(saved, self.max_bytes)?;
+        *self.fixed.write().unwrap_or_else(PoisonError::into_inner) = ring;
         Ok(())
     }
 }
 
-fn read(ring: &Shared) -> std::sync::RwLockReadGuard<'_, Ring> {
-    ring.read().unwrap_or_else(PoisonError::into_inner)
+/// A ring of saved texts.
+fn restore(saved: &Saved, max_bytes: usize) -> Result<Ring> {
+    let part = |name: &str| {
+        saved.get(name).ok_or_else(|| Error::input("store", format!("suffix.{name} is missing")))
+    };
+    let (lens, tokens) = (part("lens")?, part("tokens")?);
+    if lens.iter().map(|&n| u64::from(n)).sum::<u64>() != tokens.len() as u64 {
+        return Err(Error::input("store", "suffix.lens does not add up to suffix.tokens"));
+    }
+    let mut ring = Ring::new(max_bytes);
+    let mut rest = tokens.as_slice();
+    for &n in lens {
+        let (text, after) = rest.split_at(n as usize);
+        ring.ingest(text);
+        rest = after;
+    }
+    Ok(ring)
+}
+
+/// A shared ring that a request follows.
+#[derive(Debug, Clone)]
+struct Store {
+    kind: Kind,
+    ring: Shared,
+    /// Version of the ring when its generations were last looked up.
+    version: u64,
 }
 
 /// A cursor into one generation of a shared ring.
 #[derive(Debug, Clone, Copy)]
 struct Follow {
-    ring: usize,
+    store: usize,
     generation: u64,
     cursor: Cursor,
+}
+
+/// A node of the tree being grown.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    parent: u32,
+    token: TokenId,
+    /// Whether its cursors stand.
+    moved: bool,
 }
 
 #[derive(Debug, Clone)]
 struct View {
     local: Automaton,
-    frequent: Frequent,
     cursor: Cursor,
-    /// (store kind, ring): kind 1 is the group, 2 the tenant.
-    shared: Vec<(u8, Shared)>,
+    /// Cursors before each of the last appends, newest last.
+    past: VecDeque<Cursor>,
+    stores: Vec<Store>,
+    /// By store; within one the newest generation first.
     follows: Vec<Follow>,
     /// The last tokens of the text, to warm cursors of new generations.
     tail: Vec<TokenId>,
-    /// Cursors of the tree's nodes, `width` a node: local first, then one a follow.
-    nodes: Vec<Cursor>,
-    width: usize,
-    limit: usize,
+    nodes: Vec<Node>,
+    /// Cursors of the nodes, `1 + follows` a node: local first. A node's cursors move when its
+    /// continuations are first asked for: most nodes are leaves.
+    cursors: Vec<Cursor>,
 }
 
 impl View {
-    /// Follows the generations that exist now.
-    fn refresh(&mut self) {
-        let mut follows = Vec::with_capacity(self.follows.len());
-        for (r, (_, ring)) in self.shared.iter().enumerate() {
-            for (id, automaton) in &read(ring).generations {
-                let known = self.follows.iter().find(|f| f.ring == r && f.generation == *id);
-                let cursor = known.map_or_else(
-                    || self.tail.iter().fold(Cursor::default(), |c, &t| automaton.advance(c, t)),
-                    |f| f.cursor,
-                );
-                follows.push(Follow { ring: r, generation: *id, cursor });
-            }
-        }
-        self.follows = follows;
-    }
-}
-
-impl RequestSource for View {
-    fn commit(&mut self, tokens: &[TokenId]) {
+    fn append(&mut self, tokens: &[TokenId], remember: bool) {
         for &t in tokens {
+            if remember {
+                if self.past.len() == UNDO {
+                    self.past.pop_front();
+                }
+                self.past.push_back(self.cursor);
+            }
             self.cursor = self.local.advance(self.cursor, t);
             self.local.append(t);
-            self.frequent.add(t);
             self.cursor = self.local.settle(self.cursor);
         }
         for f in &mut self.follows {
-            match read(&self.shared[f.ring].1).get(f.generation) {
-                Some(a) => f.cursor = tokens.iter().fold(f.cursor, |c, &t| a.advance(c, t)),
-                None => f.cursor = Cursor::default(),
-            }
+            f.cursor = read(&self.stores[f.store].ring)
+                .get(f.generation)
+                .map_or_else(Cursor::default, |a| follow(a, f.cursor, tokens));
         }
         self.tail.extend_from_slice(&tokens[tokens.len().saturating_sub(CONTEXT)..]);
         let surplus = self.tail.len().saturating_sub(CONTEXT);
@@ -250,113 +260,195 @@ impl RequestSource for View {
         self.nodes.clear();
     }
 
-    fn rollback(&mut self, left: &[TokenId], _n: usize) {
-        // Automata cannot forget: rebuild, amortised 0.5 microseconds a token of the text.
-        self.local = Automaton::new();
-        self.frequent = Frequent::default();
-        self.cursor = Cursor::default();
+    /// Follows the generations that exist now.
+    fn refresh(&mut self) {
+        let stale = |s: &Store| read(&s.ring).version() != s.version;
+        if !self.stores.iter().any(stale) {
+            return;
+        }
+        let old = std::mem::take(&mut self.follows);
+        for (store, s) in self.stores.iter_mut().enumerate() {
+            let ring = read(&s.ring);
+            s.version = ring.version();
+            for g in ring.generations().iter().rev() {
+                let known = old.iter().find(|f| f.store == store && f.generation == g.id);
+                let cursor = known.map_or_else(
+                    || follow(&g.automaton, Cursor::default(), &self.tail),
+                    |f| f.cursor,
+                );
+                self.follows.push(Follow { store, generation: g.id, cursor });
+            }
+        }
+    }
+
+    /// Moves the cursors of a node whose parent's stand.
+    fn move_to(&mut self, node: usize) {
+        let Node { parent, token, moved } = self.nodes[node];
+        if moved {
+            return;
+        }
+        let width = 1 + self.follows.len();
+        let from = parent as usize * width;
+        self.move_to(parent as usize);
+        let to = node * width;
+        self.cursors[to] = self.local.advance(self.cursors[from], token);
+        for (i, f) in self.follows.iter().enumerate() {
+            let cursor = self.cursors[from + 1 + i];
+            self.cursors[to + 1 + i] = read(&self.stores[f.store].ring)
+                .get(f.generation)
+                .map_or_else(Cursor::default, |a| a.advance(cursor, token));
+        }
+        self.nodes[node].moved = true;
+    }
+}
+
+/// A cursor after more tokens of its text.
+fn follow(a: &Automaton, from: Cursor, tokens: &[TokenId]) -> Cursor {
+    tokens.iter().fold(from, |c, &t| a.advance(c, t))
+}
+
+impl RequestSource for View {
+    fn commit(&mut self, tokens: &[TokenId]) {
+        self.append(tokens, true);
+    }
+
+    fn rollback(&mut self, left: &[TokenId], n: usize) {
         self.follows.clear();
-        self.tail.clear();
-        self.commit(left);
+        self.stores.iter_mut().for_each(|s| s.version = u64::MAX);
+        self.nodes.clear();
+        if n <= self.past.len() && self.local.undo(n) {
+            let kept = self.past.len() - n;
+            self.cursor = self.past.drain(kept..).next().unwrap_or(self.cursor);
+            self.tail = left[left.len().saturating_sub(CONTEXT)..].to_vec();
+        } else {
+            // Beyond the journal: rebuild, amortised a quarter of a microsecond a token.
+            self.local = Automaton::new();
+            self.cursor = Cursor::default();
+            self.past.clear();
+            self.tail.clear();
+            self.append(left, false);
+            self.local.keep_journal(UNDO);
+        }
     }
 
     fn fork(&self) -> Box<dyn RequestSource> {
         Box::new(self.clone())
     }
 
-    fn root(&mut self, _last: TokenId) {
+    fn root(&mut self, last: TokenId) {
         self.refresh();
-        self.width = 1 + self.follows.len();
         self.nodes.clear();
-        self.nodes.push(self.cursor);
-        self.nodes.extend(self.follows.iter().map(|f| f.cursor));
+        self.nodes.push(Node { parent: 0, token: last, moved: true });
+        self.cursors.clear();
+        self.cursors.push(self.cursor);
+        self.cursors.extend(self.follows.iter().map(|f| f.cursor));
     }
 
     fn node(&mut self, parent: usize, token: TokenId) {
-        let from = parent * self.width;
-        let local = self.local.advance(self.nodes[from], token);
-        self.nodes.push(local);
-        for (i, f) in self.follows.iter().enumerate() {
-            let cursor = self.nodes[from + 1 + i];
-            let next = read(&self.shared[f.ring].1)
-                .get(f.generation)
-                .map_or_else(Cursor::default, |a| a.advance(cursor, token));
-            self.nodes.push(next);
-        }
+        self.nodes.push(Node { parent: parent as u32, token, moved: false });
+        let width = 1 + self.follows.len();
+        self.cursors.resize(self.nodes.len() * width, Cursor::default());
     }
 
-    fn candidates(&self, node: usize, depth: usize, out: &mut Vec<Candidate>) {
-        let from = node * self.width;
-        continuations(&self.local, self.nodes[from], 0, out);
+    fn candidates(&mut self, node: usize, depth: usize, out: &mut Candidates) {
+        self.move_to(node);
+        let own = node * (1 + self.follows.len());
+        continuations(&self.local, self.cursors[own], Kind::Local, out);
         for (i, f) in self.follows.iter().enumerate() {
-            let (kind, ring) = &self.shared[f.ring];
-            if let Some(a) = read(ring).get(f.generation) {
-                continuations(a, self.nodes[from + 1 + i], *kind, out);
+            let store = &self.stores[f.store];
+            if let Some(a) = read(&store.ring).get(f.generation) {
+                continuations(a, self.cursors[own + 1 + i], store.kind, out);
             }
         }
-        if depth < 2 {
-            self.frequent.candidates(6, out);
-            for (kind, ring) in &self.shared {
-                if *kind == 2 {
-                    read(ring).frequent.candidates(7, out);
+        if depth <= UNIGRAM_DEPTH {
+            frequent(&self.local, EMPTY, out);
+            for f in &self.follows {
+                let store = &self.stores[f.store];
+                if store.kind == Kind::Tenant
+                    && let Some(a) = read(&store.ring).get(f.generation)
+                {
+                    frequent(a, EMPTY + 1, out);
                 }
             }
         }
+        own_use(&self.local, out);
     }
 
     fn finish(&mut self, text: &[TokenId], prompt_len: usize) {
         let start = prompt_len.saturating_sub(CONTEXT);
-        for (_, ring) in &self.shared {
-            let mut ring = ring.write().unwrap_or_else(PoisonError::into_inner);
-            ring.ingest(&text[start..], self.limit);
+        for store in self.stores.iter().filter(|s| s.kind != Kind::Static) {
+            let mut ring = store.ring.write().unwrap_or_else(PoisonError::into_inner);
+            ring.ingest(&text[start..]);
         }
     }
 
     fn memory(&self) -> usize {
-        self.local.memory() + self.frequent.memory() + self.nodes.capacity() * size_of::<Cursor>()
+        self.local.memory()
+            + (self.past.capacity() + self.cursors.capacity()) * size_of::<Cursor>()
+            + self.nodes.capacity() * size_of::<Node>()
+            + self.follows.capacity() * size_of::<Follow>()
     }
 }
 
-/// Candidates of one store at one cursor: slot `kind` from the longest match, `3 + kind` from the
-/// longest of the shorter ones that names the token.
-fn continuations(a: &Automaton, cursor: Cursor, kind: u8, out: &mut Vec<Candidate>) {
-    let start = out.len();
+/// Continuations of one store at one cursor: slot `kind` from the longest match, [`SHORTER`]` + kind`
+/// from the longest of the shorter ones that names the token.
+fn continuations(a: &Automaton, cursor: Cursor, kind: Kind, out: &mut Candidates) {
     let mut at = Some(a.settle(cursor));
     let mut order = 0;
     while let Some(c) = at {
         if c.len == 0 || order == ORDERS {
             break;
         }
-        let slot = if order > 0 { 3 + kind } else { kind };
-        let mut best: [(u32, u32, TokenId); CHILDREN] = [(0, 0, 0); CHILDREN];
-        let mut total = 0u32;
-        let mut newest = 0;
-        for (token, child) in a.children(c.state).take(SCAN) {
-            let entry = (a.count(child), a.last_end(child), token);
-            total += entry.0;
-            newest = newest.max(entry.1);
-            // Insertion into a short list: most states have one or two children.
-            let mut place = CHILDREN;
-            while place > 0 && best[place - 1] < entry {
-                place -= 1;
-            }
-            if place < CHILDREN {
-                best[place..].rotate_right(1);
-                best[place] = entry;
-            }
-        }
-        for (rank, &(count, end, token)) in best.iter().enumerate().take_while(|(_, b)| b.0 > 0) {
-            if out[start..].iter().any(|seen| seen.token == token && seen.slot == slot) {
-                continue;
-            }
-            let place = u16::from(rank > 0) * 2 + u16::from(end < newest);
-            let share = count as f32 / (total as f32 + escape(c.len));
-            let prior = if order == 0 { share } else { 0.5 * share };
-            let feature = feature(c.len, count as f32 / total as f32, total, place);
-            out.push(Candidate { token, slot, feature, prior });
+        let slot = if order > 0 { SHORTER + kind as u8 } else { kind as u8 };
+        let children = a.children(c.state);
+        let list = children.as_slice();
+        let total = if a.is_complete(c.state) {
+            list.iter().map(|c| c.count).sum() // without the open end
+        } else {
+            a.count(c.state)
+        };
+        let belief = if order == 0 { 1.0 } else { 0.5 };
+        let weight = belief / (total as f32 + escape(c.len));
+        for (rank, child) in list.iter().take(CHILDREN).enumerate() {
+            let place = u16::from(rank > 0) * 2 + u16::from(!children.is_newest(rank));
+            let feature = feature(c.len, child.count as f32 / total as f32, total, place);
+            let prior = child.count as f32 * weight;
+            out.push(Candidate { token: child.token, slot, feature, prior });
         }
         at = a.shorter(c);
         order += 1;
+    }
+}
+
+/// The most frequent tokens of a store: right often enough to be worth nodes that would otherwise
+/// stay empty.
+fn frequent(a: &Automaton, slot: u8, out: &mut Candidates) {
+    let total = a.len() as u32 + 8;
+    for (rank, child) in a.children(0).as_slice().iter().enumerate() {
+        // Shares above 1/2, 1/4, ... 1/64 and below.
+        let magnitude = (total / child.count.max(1)).ilog2().min(7);
+        let feature = (rank * 8) as u16 + magnitude as u16;
+        let prior = 0.5 * child.count as f32 / total as f32;
+        out.push(Candidate { token: child.token, slot, feature, prior });
+    }
+}
+
+/// How often the own text has used each token, beside the strongest slot that named it.
+fn own_use(local: &Automaton, out: &mut Candidates) {
+    let size = local.len() as u32;
+    let bits = (u32::BITS - size.leading_zeros()).min(13) as u16;
+    for at in 0..out.tokens().len() {
+        let count = local.step(0, out.tokens()[at]).map_or(0, |s| local.count(s));
+        let bucket = match count {
+            0..=2 => count as u16,
+            3..=4 => 3,
+            5..=8 => 4,
+            9..=16 => 5,
+            _ => 6,
+        };
+        let strongest = u16::from(out.strongest(at)).min(7);
+        let prior = (count as f32 + 0.05) / (size as f32 + 50.0);
+        out.piece(at, USE, (strongest * 7 + bucket) * 14 + bits, prior);
     }
 }
 
@@ -370,17 +462,6 @@ fn escape(len: u32) -> f32 {
         _ => 0.15,
     }
 }
-
-const FEATURES: usize = 8 * 6 * 3 * 4;
-
-/// Longest match in three stores, shorter ones, frequent tokens of the text and of the tenant:
-/// strongest first, as the mixture expects.
-const SLOTS: [usize; 8] = {
-    let mut slots = [FEATURES; 8];
-    slots[6] = frequent::FEATURES;
-    slots[7] = frequent::FEATURES;
-    slots
-};
 
 /// Bucket of (match length, share, evidence, rank and recency).
 fn feature(len: u32, share: f32, total: u32, place: u16) -> u16 {
@@ -416,9 +497,10 @@ mod tests {
 
     fn best(view: &mut dyn RequestSource, last: TokenId) -> Vec<TokenId> {
         view.root(last);
-        let mut out = Vec::new();
-        view.candidates(0, 0, &mut out);
-        out.retain(|c| c.slot < 6); // matches only, not the frequent tokens
+        let mut merged = Candidates::default();
+        view.candidates(0, 0, &mut merged);
+        // Matches only, not the frequent tokens.
+        let mut out: Vec<Candidate> = merged.iter().filter(|c| c.slot < EMPTY).collect();
         out.sort_by(|a, b| b.prior.total_cmp(&a.prior));
         let mut seen = Vec::new();
         for c in out {
@@ -455,16 +537,16 @@ mod tests {
 
     #[test]
     fn the_ring_is_bounded_and_forgets_the_oldest() {
-        let s = Suffix::new(BYTES_PER_TOKEN * GENERATIONS * 10);
-        for i in 0..100u32 {
+        let s = Suffix::new(60_000);
+        for i in 0..1000u32 {
             let mut v = s.open(&Scope::default(), &[1000 + i]);
             v.finish(&[1000 + i, 1, 2, 3, 4, 5], 1);
         }
-        assert!(s.memory() < 200 * BYTES_PER_TOKEN);
+        assert!(s.memory() <= 60_000);
         let mut old = s.open(&Scope::default(), &[1000]);
         assert!(best(old.as_mut(), 1000).is_empty());
-        let mut new = s.open(&Scope::default(), &[1099]);
-        assert_eq!(best(new.as_mut(), 1099), [1]);
+        let mut new = s.open(&Scope::default(), &[1999]);
+        assert_eq!(best(new.as_mut(), 1999), [1]);
     }
 
     #[test]

@@ -12,8 +12,8 @@
 //! masses, so pruning cannot bias the text); a forced token is a node with estimate 1.
 
 use super::batch::TreeBatch;
-use crate::draft::Candidate;
-use crate::draft::mixture::{Evidence, MAX_SLOTS, Mixture};
+use crate::draft::Candidates;
+use crate::draft::mixture::{Evidence, Mixture};
 use crate::policy::CostModel;
 use crate::request::Request;
 use std::cmp::Ordering;
@@ -33,30 +33,11 @@ pub(crate) struct Limits {
 /// Estimates below this are not worth a heap entry.
 const FLOOR: f32 = 1e-4;
 
-/// Evidence for one candidate, at most one piece a slot.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Said {
-    len: u8,
-    pieces: [Evidence; MAX_SLOTS],
-}
-
-impl Said {
-    const NONE: Self =
-        Self { len: 0, pieces: [Evidence { slot: 0, feature: 0, prior: 0.0 }; MAX_SLOTS] };
-
-    fn as_slice(&self) -> &[Evidence] {
-        &self.pieces[..usize::from(self.len)]
-    }
-
-    /// Adds a piece; a slot that spoke keeps its first.
-    fn add(&mut self, piece: Evidence) {
-        let spoke = self.as_slice().iter().any(|e| e.slot == piece.slot);
-        if !spoke && usize::from(self.len) < MAX_SLOTS {
-            self.pieces[usize::from(self.len)] = piece;
-            self.len += 1;
-        }
-    }
-}
+/// Trees up to this many drafted nodes are exactly the best ones. In larger trees the continuations
+/// of a node are looked up when the heap's best falls below [`PATIENCE`] of its score: most nodes
+/// are leaves, and their continuations would never be taken.
+const EXACT: usize = 16;
+const PATIENCE: f32 = 0.5;
 
 /// A node that could be added.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,9 +47,13 @@ struct Slot {
     parent: u32,
     order: u32,
     token: TokenId,
-    /// Index into [`Scratch::said`].
+    /// What was said of it, a range of [`Scratch::said`]; [`EXPAND`] marks a node of the tree
+    /// (`parent`) whose continuations are still to be looked up.
     said: u32,
+    pieces: u32,
 }
+
+const EXPAND: u32 = u32::MAX;
 
 impl Eq for Slot {}
 
@@ -94,7 +79,8 @@ struct Growing {
     parents: Vec<i32>,
     depths: Vec<u16>,
     scores: Vec<f32>,
-    said: Vec<Said>,
+    /// What was said of each node, a range of [`Scratch::said`].
+    said: Vec<(u32, u32)>,
     /// Nodes whose tokens the constraint has consumed.
     walked: Vec<usize>,
 }
@@ -143,11 +129,12 @@ pub(crate) fn grow(
             parents: vec![-1],
             depths: vec![0],
             scores: vec![1.0],
-            said: vec![Said::NONE],
+            said: vec![(0, 0)],
             walked: Vec::new(),
         });
     }
-    let grown = pop_all(requests, &mut trees, learned, limits, cost);
+    let mut scratch = Scratch::default();
+    let grown = pop_all(requests, &mut trees, learned, limits, cost, &mut scratch);
     for (r, tree) in requests.iter_mut().zip(&trees) {
         if let Some(c) = &mut r.constraint {
             c.rollback(tree.walked.len())?;
@@ -165,8 +152,8 @@ pub(crate) fn grow(
         batch.parents.extend_from_slice(&tree.parents[..keep]);
         batch.depths.extend_from_slice(&tree.depths[..keep]);
         batch.scores.extend_from_slice(&tree.scores[..keep]);
-        for said in &tree.said[..keep] {
-            batch.evidence.extend_from_slice(said.as_slice());
+        for &(start, n) in &tree.said[..keep] {
+            batch.evidence.extend_from_slice(&scratch.said[start as usize..][..n as usize]);
             batch.evidence_ends.push(batch.evidence.len() as u32);
         }
         batch.cu_nodes.push(batch.tokens.len());
@@ -183,27 +170,31 @@ fn pop_all(
     learned: (&Mixture, &[u8]),
     limits: Limits,
     cost: Option<&CostModel>,
+    scratch: &mut Scratch,
 ) -> Result<Vec<usize>> {
-    let mut heap = BinaryHeap::new();
-    let mut scratch = Scratch::default();
     let mut total = trees.len();
+    let largest = (limits.max_nodes - 1).min(limits.max_total - total);
     let mut order: Vec<(f32, u32)> = Vec::new();
     for b in 0..trees.len() {
         let last = trees[b].tokens[0];
         let most = limits.max_nodes.min(requests[b].cap);
         if most > 1 && limits.max_depth > 0 && total < limits.max_total {
             requests[b].sources.iter_mut().for_each(|s| s.root(last));
-            expand(requests[b], &mut trees[b], (b, 0), learned, &mut scratch, &mut heap)?;
+            expand(requests[b], &mut trees[b], (b, 0), learned, scratch)?;
         } else {
             requests[b].sources.iter_mut().for_each(|s| s.idle(last));
         }
     }
     while total < limits.max_total {
-        let Some(slot) = heap.pop() else { break };
+        let Some(slot) = scratch.heap.pop() else { break };
         let b = slot.request as usize;
         let tree = &mut trees[b];
         let most = limits.max_nodes.min(requests[b].cap);
         if tree.tokens.len() >= most {
+            continue;
+        }
+        if slot.said == EXPAND {
+            expand(requests[b], tree, (b, slot.parent as usize), learned, scratch)?;
             continue;
         }
         let node = tree.tokens.len();
@@ -212,7 +203,7 @@ fn pop_all(
         tree.parents.push(slot.parent as i32);
         tree.depths.push(depth);
         tree.scores.push(slot.score);
-        tree.said.push(scratch.said[slot.said as usize]);
+        tree.said.push((slot.said, slot.pieces));
         order.push((slot.score, slot.request));
         total += 1;
         requests[b].sources.iter_mut().for_each(|s| s.node(slot.parent as usize, slot.token));
@@ -221,7 +212,13 @@ fn pop_all(
         let on =
             || requests[b].steering.goes_on(slot.parent as usize, depth.into(), slot.score, above);
         if room && usize::from(depth) < limits.max_depth && on() {
-            expand(requests[b], tree, (b, node), learned, &mut scratch, &mut heap)?;
+            if largest <= EXACT {
+                expand(requests[b], tree, (b, node), learned, scratch)?;
+            } else {
+                let score = slot.score * PATIENCE;
+                let later = Slot { score, parent: node as u32, said: EXPAND, ..slot };
+                scratch.heap.push(later);
+            }
         }
     }
     let kept = cost.map_or(order.len(), |c| {
@@ -237,10 +234,11 @@ fn pop_all(
 
 #[derive(Default)]
 struct Scratch {
-    candidates: Vec<Candidate>,
-    merged: Vec<(TokenId, f32, Said)>,
+    heap: BinaryHeap<Slot>,
+    candidates: Candidates,
+    estimates: Vec<f32>,
     /// Evidence of every slot pushed in this call.
-    said: Vec<Said>,
+    said: Vec<Evidence>,
 }
 
 /// Pushes the children of a node that the sources know of. `learned` is the mixture and each
@@ -251,72 +249,62 @@ fn expand(
     (b, node): (usize, usize),
     (mixture, first_slots): (&Mixture, &[u8]),
     scratch: &mut Scratch,
-    heap: &mut BinaryHeap<Slot>,
 ) -> Result<()> {
-    let Scratch { candidates, merged, said: arena } = scratch;
+    let Scratch { heap, candidates, estimates, said } = scratch;
     let depth = usize::from(tree.depths[node]);
-    merged.clear();
-    for (source, &first) in request.sources.iter().zip(first_slots) {
-        candidates.clear();
+    candidates.clear();
+    for (source, &first) in request.sources.iter_mut().zip(first_slots) {
+        candidates.speaker(first);
         source.candidates(node, depth, candidates);
-        for c in candidates.iter() {
-            let piece = Evidence { slot: first + c.slot, feature: c.feature, prior: c.prior };
-            let at = merged.iter().position(|m| m.0 == c.token).unwrap_or_else(|| {
-                merged.push((c.token, 0.0, Said::NONE));
-                merged.len() - 1
-            });
-            merged[at].2.add(piece);
-        }
     }
-    for (_, estimate, said) in merged.iter_mut() {
-        *estimate = mixture.probability(said.as_slice());
-    }
+    let named = candidates.tokens();
+    estimates.clear();
+    estimates.extend((0..named.len()).map(|at| mixture.probability(candidates.evidence(at))));
+    let mut forced = None;
     if let Some(constraint) = &mut request.constraint {
         tree.move_to(constraint.as_mut(), node)?;
-        if let Some(token) = constraint.forced() {
-            merged.retain(|m| m.0 == token);
-            match merged.first_mut() {
-                Some(m) => m.1 = 1.0,
-                None => merged.push((token, 1.0, Said::NONE)),
-            }
-        } else {
-            let mut failed = None;
-            merged.retain(|m| {
-                constraint.allows(m.0).unwrap_or_else(|e| {
-                    failed = Some(e);
-                    false
-                })
-            });
-            if let Some(e) = failed {
-                return Err(e);
+        forced = constraint.forced();
+        for (estimate, &token) in estimates.iter_mut().zip(named) {
+            match forced {
+                Some(only) => *estimate = f32::from(u8::from(token == only)),
+                None if !constraint.allows(token)? => *estimate = 0.0,
+                None => {}
             }
         }
     }
     if let Some(law) = request.law.as_ref().filter(|l| l.has_masks()) {
         let mut law = law.fork();
         tree.path(node).iter().for_each(|&n| law.observe(tree.tokens[n]));
-        merged.retain(|m| !law.forbids(m.0));
+        for (estimate, &token) in estimates.iter_mut().zip(named) {
+            if law.forbids(token) {
+                *estimate = 0.0;
+            }
+        }
+        forced = forced.filter(|&t| !law.forbids(t));
     }
+    let mut push = |token, score, order, evidence: &[Evidence]| {
+        if score >= FLOOR {
+            let (request, parent) = (b as u32, node as u32);
+            let (start, pieces) = (said.len() as u32, evidence.len() as u32);
+            heap.push(Slot { score, request, parent, order, token, said: start, pieces });
+            said.extend_from_slice(evidence);
+        }
+    };
     // Siblings exclude each other: their estimates cannot add up to more than 1.
-    let sum: f32 = merged.iter().map(|m| m.1).sum();
-    let scale = if sum > 1.0 { 1.0 / sum } else { 1.0 };
-    let estimates = merged.iter().map(|m| m.1 * scale);
-    if !request.steering.expands(node, depth, tree.scores[node], estimates) {
+    let sum: f32 = estimates.iter().sum();
+    let fair = if sum > 1.0 { 1.0 / sum } else { 1.0 };
+    let forced = forced.filter(|t| !named.contains(t));
+    let possible = estimates.iter().filter(|e| **e > 0.0).map(|e| e * fair);
+    let all = possible.chain(forced.map(|_| 1.0));
+    if !request.steering.expands(node, depth, tree.scores[node], all) {
         return Ok(());
     }
-    for (order, &(token, estimate, said)) in merged.iter().enumerate() {
-        let score = tree.scores[node] * estimate * scale;
-        if score >= FLOOR {
-            heap.push(Slot {
-                score,
-                request: b as u32,
-                parent: node as u32,
-                order: order as u32,
-                token,
-                said: arena.len() as u32,
-            });
-            arena.push(said);
-        }
+    let scale = tree.scores[node] * fair;
+    for (at, (&token, &estimate)) in named.iter().zip(estimates.iter()).enumerate() {
+        push(token, scale * estimate, at as u32, candidates.evidence(at));
+    }
+    if let Some(token) = forced {
+        push(token, tree.scores[node], named.len() as u32, &[]);
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::index::NgramIndex;
 use crate::draft::options::Options;
 use crate::draft::plan::{MAGNITUDES, Shape, magnitude};
 use crate::draft::scoped::{Scoped, Shared};
-use crate::draft::{Candidate, RequestSource, Saved, Scope, SharedSource, TopIds};
+use crate::draft::{Candidate, Candidates, RequestSource, Saved, Scope, SharedSource, TopIds};
 use rustc_hash::FxHashMap;
 use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
@@ -347,13 +347,9 @@ impl RequestSource for View {
         self.nodes.push(place);
     }
 
-    fn candidates(&self, node: usize, _depth: usize, out: &mut Vec<Candidate>) {
-        let start = out.len();
+    fn candidates(&mut self, node: usize, _depth: usize, out: &mut Candidates) {
         for (rank, (origin, done, phrase)) in self.nodes[node].iter().enumerate() {
             let Some(&token) = phrase.get(usize::from(*done)) else { continue };
-            if out[start..].iter().any(|c| c.token == token) {
-                continue;
-            }
             let feature = (u16::from(*origin) * MAGNITUDES + magnitude(rank)) * MAGNITUDES
                 + magnitude(usize::from(*done));
             let prior = if *done > 0 { 0.6 } else { 0.3 / (1.0 + rank as f32) };
@@ -441,9 +437,9 @@ mod tests {
         let mut v = s.open(&Scope::default(), &[9]);
         v.root(9);
         v.node(0, 1);
-        let mut out = Vec::new();
+        let mut out = Candidates::default();
         v.candidates(1, 1, &mut out);
-        assert_eq!(out.iter().map(|c| c.token).collect::<Vec<_>>(), [2]);
+        assert_eq!(out.tokens(), [2]);
         let t = source("ouroboros:ngram=3");
         t.load(&s.save()).unwrap();
         assert_eq!(draft_of(&t, &[1])[0][..2], [2, 3]);

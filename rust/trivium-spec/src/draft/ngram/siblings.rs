@@ -17,7 +17,7 @@ use super::index::NgramIndex;
 use crate::draft::options::Options;
 use crate::draft::plan::{MAGNITUDES, Trie, magnitude};
 use crate::draft::scoped::{Scoped, Shared};
-use crate::draft::{Candidate, RequestSource, Saved, Scope, SharedSource};
+use crate::draft::{Candidate, Candidates, RequestSource, Saved, Scope, SharedSource};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use trivium_core::TokenId;
@@ -259,7 +259,7 @@ impl RequestSource for View {
         self.at.push(at);
     }
 
-    fn candidates(&self, node: usize, _depth: usize, out: &mut Vec<Candidate>) {
+    fn candidates(&mut self, node: usize, _depth: usize, out: &mut Candidates) {
         let Some(at) = self.at[node] else { return };
         for c in self.trie.children(at) {
             let n = self.trie.node(c);
@@ -318,10 +318,11 @@ mod tests {
         }
         views[3].commit(&[1, 2]);
         assert_eq!(drafts(views[3].as_mut(), 2), [[3, 5]]);
-        let mut out = Vec::new();
+        let mut out = Candidates::default();
         views[3].root(2);
         views[3].candidates(0, 0, &mut out);
-        assert!((out[0].prior - 0.8 * 2.0 / 3.0).abs() < 1e-6);
+        let first = out.iter().next().unwrap();
+        assert!((first.prior - 0.8 * 2.0 / 3.0).abs() < 1e-6);
     }
 
     /// Against the definition: counts over all interleavings of commits are the same.
