@@ -9,7 +9,9 @@ prefixes that go back and forth: ``sync`` takes any of them, ``fill_tree`` masks
 
 from __future__ import annotations
 
+import json
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -17,10 +19,10 @@ from trivium._core import GrammarMask as CoreGrammarMask
 from trivium._core import Matcher as CoreMatcher
 from trivium._core import Vocabulary as CoreVocabulary
 from trivium._core import fill_batch as core_fill_batch
-from trivium.errors import InputError, StateError, UnsupportedError
+from trivium.errors import InputError, InvalidSchema, StateError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -135,11 +137,36 @@ def _bytes(name: str, text: str | bytes) -> bytes:
     return text
 
 
+def _json_text(name: str, value: object) -> str:
+    """Give the JSON text of a schema, which may be one already."""
+    if isinstance(value, str):
+        _bytes(name, value)
+        return value
+    if isinstance(value, Mapping):
+        value = dict(value)
+    elif not isinstance(value, bool):
+        raise InputError(f"{name}: {type(value).__name__} is not a str, dict or bool")
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise InvalidSchema(f"{name}: {e}") from None
+
+
+def _whitespace(given: str | tuple[str, int]) -> str | int:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, tuple) and len(given) == 2 and given[0] == "indent":
+        width = _count("whitespace", given[1], 0)
+        if width <= 16:
+            return width
+    raise InputError(f"whitespace: {given!r} is not a name, a pattern or ('indent', 0 to 16)")
+
+
 class GrammarMask:
     """A compiled grammar over one vocabulary: immutable, shared between threads and sequences.
 
-    Made by a front end: `regex` or `choices`. Compiling takes time proportional to the pattern;
-    states and masks are made when texts reach them and are kept for all matchers.
+    Made by a front end: `regex`, `choices` or `json_schema`. Compiling takes time proportional to
+    the pattern; states and masks are made when texts reach them and are kept for all matchers.
 
     Examples
     --------
@@ -162,7 +189,7 @@ class GrammarMask:
     _vocab: Vocabulary
 
     def __init__(self) -> None:
-        raise InputError("GrammarMask: use GrammarMask.regex or GrammarMask.choices")
+        raise InputError("GrammarMask: use GrammarMask.regex, .choices or .json_schema")
 
     @classmethod
     def _wrap(cls, core: CoreGrammarMask, vocab: Vocabulary) -> Self:
@@ -287,6 +314,118 @@ class GrammarMask:
             _bytes("texts", text)
         budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
         return cls._wrap(CoreGrammarMask.choices(texts, _core_vocab(vocab), budgets), vocab)
+
+    @classmethod
+    def json_schema(
+        cls,
+        schema: str | bool | Mapping[str, Any],
+        vocab: Vocabulary,
+        *,
+        order: Literal["schema", "any"] = "schema",
+        additional: Literal["spec", "closed"] = "spec",
+        whitespace: str | tuple[Literal["indent"], int] = "flex",
+        escapes: Literal["minimal", "any"] = "minimal",
+        numbers: Literal["plain", "any"] = "plain",
+        formats: Literal["assert", "annotate"] | Collection[str] = "assert",
+        digits: int | None = None,
+        on_unsupported: Literal["error", "relax"] = "error",
+        remotes: Mapping[str, str | bool | Mapping[str, Any]] | None = None,
+        max_cells: int = 20_000,
+        max_states: int = 100_000,
+        max_bytes: int = 64 << 20,
+        max_ms: int = 2_000,
+        mask_bytes: int = 64 << 20,
+    ) -> Self:
+        r"""Make the grammar of the JSON texts that satisfy a JSON Schema.
+
+        Drafts 4 to 2020-12, chosen by ``$schema`` (2020-12 without it). Every keyword is enforced
+        exactly or the schema is refused; nothing is dropped in silence. What the options say is how
+        a valid *value* may be *spelled*.
+
+        Parameters
+        ----------
+        schema : str, dict or bool
+            The schema, or its text.
+        vocab : Vocabulary
+            Whose tokens are masked.
+        order : {"schema", "any"}, optional
+            Order of an object's members: as ``properties`` lists them, then names that only
+            ``required`` has, then undeclared ones; or free.
+        additional : {"spec", "closed"}, optional
+            ``"closed"`` refuses undeclared members where a schema has ``properties`` and is silent
+            about others.
+        whitespace : {"flex", "compact", "any"}, ("indent", n) or str, optional
+            Between the tokens of JSON: up to 64 characters, none, any number, a line each, or a
+            pattern of the Rust dialect. Never before the value or after it.
+        escapes : {"minimal", "any"}, optional
+            ``"any"`` also accepts ``\uXXXX`` for every character.
+        numbers : {"plain", "any"}, optional
+            ``"plain"``: integers without fraction, no exponent where a bound or divisor applies.
+            ``"any"``: every JSON spelling, within exponents of 308 and 400 digits.
+        formats : {"assert", "annotate"} or collection of str, optional
+            Which formats are enforced: those that are known, none, or these.
+        digits : int, optional
+            Most digits of a number, a guard against endless ones. Gives up completeness.
+        on_unsupported : {"error", "relax"}, optional
+            ``"relax"`` drops a keyword that cannot be enforced and lists it in `report`.
+        remotes : dict, optional
+            Other documents by address. Nothing is ever fetched.
+        max_cells : int, optional
+            Budget of the alternatives that one combination of schemas multiplies out to.
+        max_states, max_bytes, max_ms, mask_bytes : int, optional
+            As in `regex`.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        InvalidSchema
+            The text is no schema; ``path``, ``keyword`` and ``why``.
+        UnsupportedSchema
+            Something cannot be enforced; ``path``, ``keyword``, ``reason`` and ``hint``.
+        UnsatisfiableError
+            No value satisfies it.
+        LimitExceeded
+            A budget.
+
+        Examples
+        --------
+        >>> from trivium import Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> g = GrammarMask.json_schema(
+        ...     {"properties": {"n": {"minimum": 3}}, "required": ["n"], "maxProperties": 1}, vocab
+        ... )
+        >>> g.matches('{"n": 12}'), g.matches('{"n": 2}'), g.matches('[{"n": 2}]')
+        (True, False, True)
+        """
+        options: dict[str, Any] = {
+            "order": order,
+            "additional": additional,
+            "whitespace": _whitespace(whitespace),
+            "escapes": escapes,
+            "numbers": numbers,
+            "formats": formats if isinstance(formats, str) else [str(f) for f in formats],
+            "on_unsupported": on_unsupported,
+            "remotes": {
+                str(k): _json_text(f"remotes[{k!r}]", v) for k, v in (remotes or {}).items()
+            },
+            "digits": None if digits is None else _count("digits", digits, 1),
+            "max_cells": _count("max_cells", max_cells, 1),
+        }
+        for key in ("order", "additional", "escapes", "numbers", "on_unsupported"):
+            if not isinstance(options[key], str):
+                raise InputError(f"{key}: {type(options[key]).__name__} is not str")
+        if on_unsupported == "shadow":
+            raise UnsupportedError(
+                "on_unsupported: shadow validation is not built; error and relax are"
+            )
+        budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
+        text = _json_text("schema", schema)
+        return cls._wrap(
+            CoreGrammarMask.json_schema(text, _core_vocab(vocab), options, budgets), vocab
+        )
 
     @property
     def vocab(self) -> Vocabulary:

@@ -41,9 +41,35 @@ pub enum Error {
         /// What to do instead.
         hint: String,
     },
+    /// The text is no JSON Schema.
+    #[error("invalid schema at {path}{}: {why}", keyword_of(.keyword))]
+    InvalidSchema {
+        /// JSON pointer of the schema, `#` for the whole.
+        path: String,
+        /// The keyword, empty if there is none.
+        keyword: String,
+        /// What is wrong there.
+        why: String,
+    },
+    /// The schema uses a keyword, or a combination, that is not enforced.
+    #[error("{path}{}: {reason} is not supported: {hint}", keyword_of(.keyword))]
+    UnsupportedSchema {
+        /// JSON pointer of the schema, `#` for the whole.
+        path: String,
+        /// The keyword, empty if it is a combination.
+        keyword: String,
+        /// Why it is not enforced.
+        reason: String,
+        /// What to do instead.
+        hint: String,
+    },
     /// Everything that is not particular to grammars: limits, token ids, states, arguments.
     #[error(transparent)]
     Core(#[from] Core),
+}
+
+fn keyword_of(keyword: &str) -> String {
+    if keyword.is_empty() { String::new() } else { format!(", {keyword}") }
 }
 
 impl Error {
@@ -68,6 +94,14 @@ impl From<Error> for Core {
             Error::InvalidGrammar { what, offset, why } => {
                 Self::InvalidInput { what: format!("{what} at byte {offset}"), why }
             }
+            Error::InvalidSchema { path, why, .. } => {
+                Self::InvalidInput { what: format!("schema at {path}"), why }
+            }
+            Error::UnsupportedSchema { path, keyword, reason, hint } => Self::Unsupported {
+                feature: reason,
+                at: format!("at {path}{}", keyword_of(&keyword)),
+                hint,
+            },
             Error::Unsatisfiable { what, why } => {
                 Self::InvalidInput { what, why: format!("matches no text: {why}") }
             }

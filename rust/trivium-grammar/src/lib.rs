@@ -45,6 +45,7 @@ mod error;
 mod forced;
 mod grammar;
 mod history;
+pub mod json_schema;
 mod limits;
 #[allow(dead_code, reason = "the front ends that use all of it land separately")]
 mod machine;

@@ -40,6 +40,19 @@ fn grammar_error(py: Python<'_>, error: &Error) -> PyErr {
             set("hint", hint);
             "UnsupportedPattern"
         }
+        Error::InvalidSchema { path, keyword, why } => {
+            set("path", path);
+            set("keyword", keyword);
+            set("why", why);
+            "InvalidSchema"
+        }
+        Error::UnsupportedSchema { path, keyword, reason, hint } => {
+            set("path", path);
+            set("keyword", keyword);
+            set("reason", reason);
+            set("hint", hint);
+            "UnsupportedSchema"
+        }
         Error::Core(Core::LimitExceeded { limit, value, budget }) => {
             set("limit", limit);
             drop(fields.set_item("value", value));
@@ -115,6 +128,21 @@ impl PyGrammarMask {
         budgets: Budgets,
     ) -> PyRes<Self> {
         let inner = detached(py, || GrammarMask::choices(&texts, &vocab.inner, limits(budgets)))?;
+        Ok(Self { inner })
+    }
+
+    #[staticmethod]
+    fn json_schema(
+        py: Python<'_>,
+        schema: &str,
+        vocab: &PyVocabulary,
+        options: &Bound<'_, PyDict>,
+        budgets: Budgets,
+    ) -> PyRes<Self> {
+        let options = crate::schema::options(py, options)?;
+        let inner = detached(py, || {
+            GrammarMask::json_schema(schema, &vocab.inner, &options, limits(budgets))
+        })?;
         Ok(Self { inner })
     }
 

@@ -22,6 +22,7 @@ mod errors;
 mod grammar;
 mod guard;
 mod sampling;
+mod schema;
 mod sources;
 mod spec;
 mod verify;
