@@ -336,6 +336,12 @@ class Voter:
         delta: float,
     ) -> float | None: ...
     @staticmethod
+    def learn_jointly(
+        questions: Sequence[tuple[Sequence[tuple[int, int | None]], int, Sequence[int]]],
+        sources: int,
+        ridge: float,
+    ) -> list[float]: ...
+    @staticmethod
     def consensus_game(
         correct: Sequence[float],
         incorrect: Sequence[float],

@@ -57,9 +57,13 @@ def majority_at(
 
 
 def learn_reliabilities(
-    votes: Sequence[tuple[Sequence[tuple[int, str | None]], str]], sources: int
+    votes: Sequence[tuple[Sequence[tuple[int, str | None]], str]],
+    sources: int,
+    *,
+    method: str = "odds",
+    ridge: float = 0.3,
 ) -> list[float]:
-    """Log-odds weights of sources from labelled questions, for ``Voter(weight="log_odds")``.
+    """Weights of sources from labelled questions, for ``Voter(weight="log_odds")``.
 
     Parameters
     ----------
@@ -67,12 +71,28 @@ def learn_reliabilities(
         Ballots are pairs of source index and key, or None for no answer.
     sources : int
         Number of sources.
+    method : {"odds", "joint"}
+        ``"odds"``: ``max(0, log((right + 1) / (wrong + 1)) + log(mean number of wrong answers))``
+        source by source, as if sources were independent (Nitzan and Paroush). ``"joint"``: a
+        conditional logit over the answers (McFadden), in which sources that repeat each other share
+        their weight; stop it with ``posterior:1:0.9``.
+    ridge : float
+        Pull of ``"joint"`` towards the log-odds.
 
     Returns
     -------
     list of float
-        ``max(0, log((right + 1) / (wrong + 1)) + log(mean number of wrong answers))`` each.
+        One weight a source, none negative.
+
+    Raises
+    ------
+    InputError
+        A source that is not one of them, an unknown method, a `ridge` not above 0.
     """
+    if method not in ("odds", "joint"):
+        raise InputError(f"method: {method!r} is unknown; choose one of: odds, joint")
+    if not 0 < ridge < np.inf:
+        raise InputError(f"ridge: {ridge} is not a finite number above 0")
     counts = np.ones((sources, 2))
     spread = 0.0
     for ballots, gold in votes:
@@ -82,8 +102,21 @@ def learn_reliabilities(
             if not 0 <= source < sources:
                 raise InputError(f"votes: source {source} is not in 0 .. {sources - 1}")
             counts[source, 0 if key == gold else 1] += 1
+    if method == "joint":
+        return _jointly(votes, sources, ridge)
     odds = np.log(counts[:, 0] / counts[:, 1]) + np.log(max(spread, 1.0))
     return [float(w) for w in np.maximum(odds, 0.0)]
+
+
+def _jointly(
+    votes: Sequence[tuple[Sequence[tuple[int, str | None]], str]], sources: int, ridge: float
+) -> list[float]:
+    labelled = []
+    for ballots, gold in votes:
+        ids: dict[str, int] = {}
+        numbered = [(s, None if k is None else ids.setdefault(k, len(ids))) for s, k in ballots]
+        labelled.append((numbered, len(ids), [ids[gold]] if gold in ids else []))
+    return _core.Voter.learn_jointly(labelled, sources, float(ridge))
 
 
 def risk_controlled(

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use trivium_core::{Error, Result};
 use trivium_vote::{
     Abstain, Action, End, Fallback, KeyOptions, Latency, OpenOptions, Outcome, Percent, Reason,
-    Recorded, Replay, Said, TokenBatch, VoterConfig,
+    Recorded, Replay, Said, TokenBatch, VoterConfig, weights::reliability::Labelled,
 };
 
 /// Configuration as it crosses the border; names and ranges are checked by the crate.
@@ -145,6 +145,9 @@ fn floats<'a>(
     let Some(array) = array else { return Ok(&[]) };
     array.as_slice().map_err(|_| input(py, what, "must be contiguous"))
 }
+
+/// Ballots as source and key, number of keys, right keys.
+type LabelledQuestion = (Vec<(u32, Option<u32>)>, u32, Vec<u32>);
 
 /// A pool of questions under one policy.
 #[pyclass(frozen, name = "Voter", module = "trivium._core")]
@@ -330,6 +333,26 @@ impl PyVoter {
         trivium_vote::calibrate::controlled_threshold(&labelled, &candidates, target, delta)
     }
 
+    /// Weights of sources from labelled questions `(ballots, number of keys, right keys)`, learned
+    /// jointly.
+    #[staticmethod]
+    fn learn_jointly(
+        py: Python<'_>,
+        questions: Vec<LabelledQuestion>,
+        sources: usize,
+        ridge: f64,
+    ) -> PyRes<Vec<f64>> {
+        let labelled = |(votes, num_keys, right): LabelledQuestion| Labelled {
+            votes,
+            num_keys,
+            right: (0..num_keys).map(|key| right.contains(&key)).collect(),
+        };
+        guard(py, || {
+            let questions: Vec<Labelled> = questions.into_iter().map(labelled).collect();
+            Ok(trivium_vote::weights::logit::learn_jointly(&questions, sources, ridge))
+        })
+    }
+
     /// `G(y | correct)` and `D(correct | y)` at the equilibrium.
     #[staticmethod]
     #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
@@ -413,6 +436,7 @@ pub(crate) fn replay_keys<'py>(
                     tokens: of("nt"),
                     rewards: of("r"),
                     odds: of("odds"),
+                    learned: of("learned"),
                     paths: of("v"),
                 };
                 let (winner, used) = policy.run(record)?;

@@ -2,9 +2,10 @@
 //! comparisons.
 //!
 //! A policy is a stop rule, bare, on at most `cap` traces; or a weight, on all of them; `NAME@N`
-//! replaces the cap. Three names exist in replays only: `esc_majority:W` (the stop of `esc`, the
+//! replaces the cap. These names exist in replays only: `esc_majority:W` (the stop of `esc`, the
 //! leader of everything drawn wins), `best_of` (the trace with the largest reward) and `hindsight`
-//! (not a policy: the earliest stop after which the leader never changes).
+//! (not a policy: the earliest stop after which the leader never changes). `learned` and `learned:C`
+//! are `log_odds` and `posterior:1:C` with weights learned jointly.
 
 use crate::stops::{Rule, Stops, first_finish, posterior};
 use crate::tally::{KeyId, Tally};
@@ -27,6 +28,8 @@ pub struct Recorded<'a> {
     pub rewards: &'a [f64],
     /// Log-odds of the traces' sources.
     pub odds: &'a [f64],
+    /// Weights of the traces' sources, learned jointly.
+    pub learned: &'a [f64],
     /// Names of paths.
     pub paths: &'a [f64],
 }
@@ -43,6 +46,7 @@ impl<'a> Recorded<'a> {
             tokens: cut(self.tokens),
             rewards: cut(self.rewards),
             odds: cut(self.odds),
+            learned: cut(self.learned),
             paths: cut(self.paths),
         }
     }
@@ -61,7 +65,7 @@ enum Kind {
     EscMajority(Stops),
     FirstFinish { finishes: u32, compat: bool },
     LastFinish(u32),
-    Posterior { temper: f64, level: f64 },
+    Posterior { temper: f64, level: f64, learned: bool },
     Weight(Weight),
     BestOf,
     Hindsight,
@@ -86,6 +90,13 @@ impl Replay {
             "hindsight" => (Kind::Hindsight, cap as usize),
             "best_of" => (Kind::BestOf, all),
             "rpc" => (Kind::Weight(Weight::Paths(true)), all),
+            // No posterior reaches 2: all ballots count.
+            "learned" => (Kind::Posterior { temper: 1.0, level: 2.0, learned: true }, all),
+            _ if name.starts_with("learned:") => {
+                let rule = Rule::parse(&name.replacen("learned", "posterior:1", 1))?;
+                let Rule::Posterior(temper, level) = rule else { return Err(lacks("level")) };
+                (Kind::Posterior { temper, level, learned: true }, cap as usize)
+            }
             _ if name.starts_with("esc_majority") => {
                 let rule = Rule::parse(&name.replacen("esc_majority", "esc", 1))?;
                 (Kind::EscMajority(Stops::new(&[rule], capped, true)), cap as usize)
@@ -100,7 +111,7 @@ impl Replay {
                     (Kind::LastFinish(finishes), of as usize)
                 }
                 (Ok(Rule::Posterior(temper, level)), _) => {
-                    (Kind::Posterior { temper, level }, cap as usize)
+                    (Kind::Posterior { temper, level, learned: false }, cap as usize)
                 }
                 (Ok(rule), _) => (Kind::Rule(Stops::new(&[rule], capped, true)), cap as usize),
                 (Err(_), Ok(weight)) => (Kind::Weight(weight), all),
@@ -117,7 +128,6 @@ impl Replay {
     pub fn run(&self, record: Recorded<'_>) -> Result<(Option<u32>, u32)> {
         let record = record.first(self.limit);
         let used = record.keys.len() as u32;
-        let lacks = |what: &str| Error::input("votes", format!("this policy reads {what}"));
         let present = |values: &[f64], what: &str| {
             if values.len() < record.keys.len() { Err(lacks(what)) } else { Ok(()) }
         };
@@ -137,9 +147,10 @@ impl Replay {
                 present(record.lengths, "lengths")?;
                 (first_finish::replay_last(record.keys, &lengths(), *finishes), used)
             }
-            Kind::Posterior { temper, level } => {
-                present(record.odds, "log-odds of sources")?;
-                replay_posterior(record, *temper, *level)
+            Kind::Posterior { temper, level, learned } => {
+                let weights = if *learned { record.learned } else { record.odds };
+                present(weights, "log-odds of sources")?;
+                replay_posterior(record.keys, weights, *temper, *level)
             }
             Kind::BestOf => {
                 present(record.rewards, "rewards")?;
@@ -153,6 +164,10 @@ impl Replay {
             Kind::Hindsight => hindsight(record.keys),
         })
     }
+}
+
+fn lacks(what: &str) -> Error {
+    Error::input("votes", format!("this policy reads {what}"))
 }
 
 fn argmax(values: &[f64]) -> Option<usize> {
@@ -204,20 +219,25 @@ fn first_best(sums: &[(u32, f64)]) -> Option<u32> {
     sums.iter().find(|s| s.1 == best).map(|s| s.0)
 }
 
-fn replay_posterior(record: Recorded<'_>, temper: f64, level: f64) -> (Option<u32>, u32) {
+fn replay_posterior(
+    keys: &[Option<u32>],
+    weights: &[f64],
+    temper: f64,
+    level: f64,
+) -> (Option<u32>, u32) {
     let mut sums: Vec<(u32, f64)> = Vec::new();
-    for (i, key) in record.keys.iter().enumerate() {
+    for (i, key) in keys.iter().enumerate() {
         let Some(key) = *key else { continue };
         match sums.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, sum)) => *sum += record.odds[i],
-            None => sums.push((key, record.odds[i])),
+            Some((_, sum)) => *sum += weights[i],
+            None => sums.push((key, weights[i])),
         }
         let plain: Vec<f64> = sums.iter().map(|s| s.1).collect();
         if posterior::confidence(&plain, temper) >= level {
             return (first_best(&sums), i as u32 + 1);
         }
     }
-    (first_best(&sums), record.keys.len() as u32)
+    (first_best(&sums), keys.len() as u32)
 }
 
 fn hindsight(keys: &[Option<u32>]) -> (Option<u32>, u32) {

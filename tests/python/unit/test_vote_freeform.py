@@ -103,3 +103,18 @@ def test_decisions_are_the_published_ones():
     assert generator == pytest.approx([0.384968, 0.612832, 0.0022], abs=1e-5)
     assert verdict == pytest.approx([0.816689, 0.980798, 0.005195], abs=1e-5)
     assert voting.risk_controlled([0.9] * 100, [True] * 100, target=0.9) == 0.0
+
+
+def test_sources_that_repeat_each_other_share_their_weight():
+    votes = []
+    for i in range(200):
+        echo = "right" if i % 5 < 3 else "wrong"
+        ballots = [(0, "other" if i % 10 == 0 else "right"), *((v, echo) for v in range(1, 10))]
+        votes.append((ballots, "right"))
+    apart = voting.learn_reliabilities(votes, 10)
+    joint = voting.learn_reliabilities(votes, 10, method="joint", ridge=0.1)
+    assert apart[0] < sum(apart[1:])
+    assert joint[0] > sum(joint[1:])
+    for bad in ({"method": "both"}, {"ridge": 0.0}):
+        with pytest.raises(InputError):
+            voting.learn_reliabilities(votes, 10, **bad)

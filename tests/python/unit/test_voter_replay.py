@@ -12,7 +12,7 @@ import types
 
 import pytest
 from trivium import Voter
-from trivium.cli import vote
+from trivium.cli import replays, vote
 from trivium.errors import InputError
 
 POLICIES = ("majority", "locked", "beta:0.9", "beta:0.95", "beta:0.99")
@@ -231,3 +231,34 @@ def test_a_plot_is_written(small_folder, tmp_path):
     path = tmp_path / "plot.png"
     assert command(small_folder, "--policy", "majority", "best", "--plot", path) == 0
     assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_voters_learned_together_beat_the_mark_on_held_out_folds(votes_folder):
+    """Cross-validated; the marks are 88.97 % at 12.19 samples over all 13 ensembles."""
+    policies = ["majority", "log_odds", "posterior:0.5:0.99", "learned", "learned:0.9"]
+    names = ["mathl5", "fcot_aqua", "fcot_date"]
+    scores = vote.replay(votes_folder, policies, perms=2, folds=2, names=names)
+    for name, sets in scores["learned:0.9"]["sets"].items():
+        of = {policy: scores[policy]["sets"][name] for policy in policies}
+        assert sets["accuracy"] > of["majority"]["accuracy"] + 1
+        assert sets["samples"] < of["posterior:0.5:0.99"]["samples"] + 4
+        assert of["learned"]["accuracy"] >= of["log_odds"]["accuracy"] - 1
+    assert scores["learned:0.9"]["mean"]["accuracy"] > scores["log_odds"]["mean"]["accuracy"]
+
+
+def test_folds_hold_out_what_they_score(small_folder):
+    votes = vote.load(small_folder / "small.jsonl.gz")
+    for folds in (2, 3):
+        pairs = replays.split(votes, folds)
+        for held, rest in pairs:
+            names = [{q["q"] for q in part.questions} for part in (held, rest)]
+            assert not names[0] & names[1]
+            assert names[0] | names[1] == {"q:1", "q:2"}
+    with pytest.raises(InputError, match="folds"):
+        vote.replay(small_folder, ["majority"], folds=1)
+
+
+def test_json_on_standard_output_stands_alone(small_folder, capsys):
+    assert command(small_folder, "--policy", "majority", "--json", "-", "--quiet") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["majority"]["mean"]["samples"] == 8

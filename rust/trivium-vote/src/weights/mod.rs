@@ -12,7 +12,7 @@
 //! | `cisc:tau` | `exp(c / tau)`, the largest 1 | Confidence Improves Self-Consistency |
 //! | `borda:p` | `(N - rank + 1)^p` by confidence | self-certainty |
 //! | `deepconf:eta` | confidence, the best `eta` per cent only | `DeepConf` |
-//! | `log_odds` | log-odds of the trace's source, see [`reliability`] | Nitzan-Paroush |
+//! | `log_odds` | weight of the trace's source, see [`reliability`] and [`logit`] | Nitzan-Paroush |
 //! | `length:beta` | `exp(-beta (T - T_min) / T_min)` | soft first finish |
 //! | `reward`, `reward:tau` | `max(r, 0)`, `exp(r / tau)` | weighted best-of-N |
 //! | `ppl` | only the most probable path, `exp(S/T)` | best path |
@@ -23,6 +23,7 @@
 
 pub mod conf;
 pub mod entropy;
+pub mod logit;
 pub mod reliability;
 pub mod weibull;
 
