@@ -14,19 +14,38 @@ and `Voter.log` replays bit for bit.
 
 from __future__ import annotations
 
-import operator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trivium import _core
-from trivium.errors import InputError
+from trivium._voting.arguments import (
+    abstain_of,
+    array_of,
+    budget_of,
+    config_of,
+    integer_of,
+    rows_of,
+    string_of,
+    strings_of,
+    text_of,
+)
+from trivium._voting.events import (
+    Action,
+    Cancel,
+    Cost,
+    Done,
+    Launch,
+    Question,
+    Result,
+    TallyRow,
+    result_of,
+)
+from trivium._voting.merging import Merger
+from trivium.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    import numpy.typing as npt
 
 __all__ = [
     "Action",
@@ -40,176 +59,6 @@ __all__ = [
     "Voter",
     "vote",
 ]
-
-
-class Question(int):
-    """Handle of an open question: an integer for arrays, with the `id` it was opened by."""
-
-    id: str
-
-    def __new__(cls, handle: int, id: str) -> Self:
-        """Make a handle; only `Voter.open` has use for this."""
-        self = super().__new__(cls, handle)
-        self.id = id
-        return self
-
-    def __repr__(self) -> str:
-        return f"Question({int(self)}, {self.id!r})"
-
-    def __str__(self) -> str:
-        return self.id
-
-
-class TallyRow(NamedTuple):
-    """One key of a tally with its ballots and their weight."""
-
-    key: str
-    ballots: int
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a vote has cost.
-
-    Only `samples` depends on launch order alone and takes part in comparisons; the other fields
-    depend on timing too.
-
-    Attributes
-    ----------
-    samples : int
-        Traces counted, abstentions included: the prefix of launch order that the decision rests on.
-        This is what published savings count.
-    launched : int
-        Traces launched: all of them are paid for.
-    cancelled : int
-        Traces cancelled by the decision or by the host.
-    late : int
-        Traces that ended by themselves but too late to be counted.
-    tokens : int
-        Tokens of all traces, as far as they were reported.
-    """
-
-    samples: int
-    launched: int = field(compare=False)
-    cancelled: int = field(compare=False)
-    late: int = field(compare=False)
-    tokens: int = field(compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """State of a vote, final once `stop_reason` is set.
-
-    Attributes
-    ----------
-    question : str
-        Id of the question.
-    winner : str or None
-        The winning key in canonical form; None if no trace cast a ballot.
-    answer : str or None
-        The winner as its representative wrote it: the first ballot for the key.
-    trace : int or None
-        The representative's trace.
-    p_mode : float or None
-        Posterior probability that the winner is the most probable answer *of the sampler*. It says
-        nothing about truth: a model that is consistently wrong has a `p_mode` near 1.
-    share : float
-        Share of the ballots that the winner has.
-    margin : float
-        Lead over the runner-up as a share of the ballots.
-    tally : tuple of TallyRow
-        Keys by falling weight, the older first on ties.
-    num_tied : int
-        Number of keys that share the winner's count or weight, itself included.
-    tied : tuple of str
-        The tied keys, the older first; empty without a tie.
-    abstain_reason : str or None
-        The condition that left a decided vote without a winner: ``"ties"``, ``"min_share"`` ...
-    p_final : float or None
-        Probability that the winner still leads when the whole budget is spent; None under weights.
-    entropy : float
-        Entropy of the keys' shares, in nats.
-    num_cast, num_none : int
-        Counted traces with and without a ballot.
-    stop_reason : str or None
-        ``"rule:<name>"``, ``"locked"``, ``"budget"`` or ``"cancelled"``; None while it runs.
-    cost : Cost
-        What it cost so far.
-    policy : str
-        The stop rules.
-    seed : int
-        The seed.
-    """
-
-    question: str
-    winner: str | None
-    answer: str | None
-    trace: int | None
-    p_mode: float | None
-    share: float
-    margin: float
-    tally: tuple[TallyRow, ...]
-    num_tied: int
-    num_cast: int
-    num_none: int
-    stop_reason: str | None
-    cost: Cost
-    policy: str
-    seed: int
-    tied: tuple[str, ...] = ()
-    abstain_reason: str | None = None
-    p_final: float | None = None
-    entropy: float = 0.0
-
-    @property
-    def confidence(self) -> float:
-        """What the votes alone support: `share`. Neither `p_mode` nor a probability of truth."""
-        return self.share
-
-    @property
-    def done(self) -> bool:
-        """Whether the vote is decided."""
-        return self.stop_reason is not None
-
-    @property
-    def abstained(self) -> bool:
-        """Whether a decided vote has no winner."""
-        return self.done and self.winner is None
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Start `n` traces of question `q`: those of `traces`."""
-
-    q: Question
-    n: int
-    first: int = 0
-
-    @property
-    def traces(self) -> range:
-        """Numbers of the traces to start."""
-        return range(self.first, self.first + self.n)
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop these running traces of question `q`; ends that race with it may still be reported."""
-
-    q: Question
-    traces: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The vote on question `q` is decided."""
-
-    q: Question
-    result: Result
-
-
-Action = Launch | Cancel | Done
-"""What the host is asked to do."""
 
 
 class Voter:
@@ -278,6 +127,12 @@ class Voter:
         Without the lossless wrapper, and ``locked`` without its tie rule: replays of published
         numbers.
 
+    same : callable or mapping, optional
+        Says whether two different keys are one answer after all: a truth value or a probability. A
+        mapping holds the arguments of `trivium.voting.Merger`. Each pair of keys of a question is
+        asked about at most once, in launch order; ballots join the cluster of the heaviest key that
+        they equal. Logs hold the merged keys, so that they replay without the function.
+
     Raises
     ------
     UnsupportedError
@@ -306,9 +161,11 @@ class Voter:
     ('14', 0.96875, 'rule:beta:0.95')
     """
 
-    __slots__ = ("_core", "_questions", "_reads_tokens")
+    __slots__ = ("_core", "_merging", "_questions", "_reads_tokens", "_same")
 
     _core: _core.Voter
+    _same: Mapping[str, Any] | None
+    _merging: dict[int, _Merging]
     _reads_tokens: bool
     _questions: dict[int, Question]
 
@@ -329,21 +186,28 @@ class Voter:
         order: str = "launch",
         latency: float | str = 0.0,
         bare: bool = False,
+        same: Callable[[str, str], float] | Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(latency, str) and latency != "max":
             raise InputError(f'latency: {latency!r} is neither "max" nor a number in [0, 1]')
-        config = _config(key, key_options, weight, ties, seed)
-        config["stop"] = [stop] if isinstance(stop, str) else _strings("stop", stop)
-        config["budget"] = _budget(budget)
-        config["order"] = _string("order", order)
+        config = config_of(key, key_options, weight, ties, seed)
+        config["stop"] = [stop] if isinstance(stop, str) else strings_of("stop", stop)
+        config["budget"] = budget_of(budget)
+        config["order"] = string_of("order", order)
         config["latency"] = None if isinstance(latency, str) else float(latency)
         config["bare"] = bool(bare)
         config["log_odds"] = [float(w) for w in log_odds]
-        config["window"] = min(_range("window", window, 63), 2**32 - 1)
-        config["prune"] = None if prune is None else _string("prune", prune)
-        config["abstain"] = _abstain(abstain)
+        config["window"] = min(integer_of("window", window, 63), 2**32 - 1)
+        config["prune"] = None if prune is None else string_of("prune", prune)
+        config["abstain"] = abstain_of(abstain)
         self._core = _core.Voter(config)
         self._questions = {}
+        self._merging = {}
+        self._same = {"same": same} if callable(same) else same
+        if self._same is not None:
+            Merger(**self._same)
+            if weight in ("pc", "rpc") or "rpc" in config["stop"]:
+                raise InputError("same: merged answers contradict rpc, which compares their texts")
         by_token = ("cisc", "borda", "deepconf", "inverse_entropy")
         self._reads_tokens = prune is not None or weight.split(":")[0] in by_token
 
@@ -367,9 +231,9 @@ class Voter:
         InputError
             The id is in use, or a value is out of range.
         """
-        name = _utf8("id", id)
-        limit = None if budget is None else _budget(budget)
-        number = None if seed is None else _range("seed", seed, 64)
+        name = text_of("id", id)
+        limit = None if budget is None else budget_of(budget)
+        number = None if seed is None else integer_of("seed", seed, 64)
         handle = self._core.open(name, limit, number)
         question = Question(handle, name)
         self._questions[handle] = question
@@ -428,15 +292,15 @@ class Voter:
         StateError
             A trace that has ended. No row counts then.
         """
-        rows = _array("qs", qs, np.int64)
-        if ids is not None and _array("ids", ids, np.int64).shape != rows.shape:
+        rows = array_of("qs", qs, np.int64)
+        if ids is not None and array_of("ids", ids, np.int64).shape != rows.shape:
             raise InputError(f"ids: needs the shape of qs, {rows.shape}")
         return self._actions(
             self._core.tokens(
                 rows,
-                _array("ts", ts, np.int64),
-                None if lps is None else _rows("lps", lps, rows),
-                None if conf is None else _rows("conf", conf, rows),
+                array_of("ts", ts, np.int64),
+                None if lps is None else rows_of("lps", lps, rows),
+                None if conf is None else rows_of("conf", conf, rows),
             )
         )
 
@@ -499,23 +363,25 @@ class Voter:
         """
         if text is not None and answer is not None:
             raise InputError("text, answer: give one of them")
-        tokens = None if num_tokens is None else _range("num_tokens", num_tokens, 63)
-        return self._actions(
-            self._core.finish(
-                self._handle(q),
-                _range("trace", trace, 63),
-                None if text is None else _utf8("text", text),
-                None if answer is None else _utf8("answer", answer),
-                _string("reason", reason),
-                None if sum_logprob is None else float(sum_logprob),
-                tokens,
-                None if reward is None else float(reward),
-                None if confidence is None else float(confidence),
-                None if entropy is None else float(entropy),
-                None if source is None else _range("source", source, 32),
-                None if weight is None else float(weight),
-            )
+        tokens = None if num_tokens is None else integer_of("num_tokens", num_tokens, 63)
+        handle, number = self._handle(q), integer_of("trace", trace, 63)
+        end = (
+            None if text is None else text_of("text", text),
+            None if answer is None else text_of("answer", answer),
+            string_of("reason", reason),
+            None if sum_logprob is None else float(sum_logprob),
+            tokens,
+            None if reward is None else float(reward),
+            None if confidence is None else float(confidence),
+            None if entropy is None else float(entropy),
+            None if source is None else integer_of("source", source, 32),
+            None if weight is None else float(weight),
         )
+        if self._same is None:
+            return self._actions(self._core.finish(handle, number, *end))
+        if handle not in self._merging:
+            self._merging[handle] = _Merging(Merger(**self._same))
+        return self._actions(self._merging[handle].finish(self._core, handle, number, end))
 
     def close(self, q: int | str) -> list[Action]:
         """Decide a question with what has been counted; nothing if it is decided already."""
@@ -526,10 +392,11 @@ class Voter:
         handle = self._handle(q)
         self._core.forget(handle)
         self._questions.pop(handle, None)
+        self._merging.pop(handle, None)
 
     def result(self, q: int | str) -> Result:
         """State of the vote on a question."""
-        return _result(self._core.result(self._handle(q)))
+        return result_of(self._core.result(self._handle(q)))
 
     def log(self, q: int | str) -> bytes:
         """Events of a question, with the policy, as bytes for `replay`."""
@@ -549,15 +416,16 @@ class Voter:
         InputError
             The bytes are no log, are damaged, or this version decides otherwise.
         """
-        return _result(_core.Voter.replay(bytes(data)))
+        return result_of(_core.Voter.replay(bytes(data)))
 
     def key_of(self, answer: str | None = None, *, text: str | None = None) -> str | None:
         """Key of an answer, or of the answer in a text; None for an abstention."""
         if (text is None) == (answer is None):
             raise InputError("text, answer: give one of them")
         return self._core.key_of(
-            None if text is None else _utf8("text", text),
-            None if answer is None else _utf8("answer", answer),
+            None if text is None else text_of("text", text),
+            None if answer is None else text_of("answer", answer),
+            False,
         )
 
     def memory(self) -> int:
@@ -623,8 +491,8 @@ class Voter:
 
     def _handle(self, q: int | str) -> int:
         if isinstance(q, str):
-            return self._core.find(_utf8("q", q))
-        return _range("q", q, 63)
+            return self._core.find(text_of("q", q))
+        return integer_of("q", q, 63)
 
     def _actions(self, raw: list[tuple[str, int, Any]]) -> list[Action]:
         out: list[Action] = []
@@ -636,8 +504,53 @@ class Voter:
             elif kind == "cancel":
                 out.append(Cancel(q, tuple(payload)))
             else:
-                out.append(Done(q, _result(payload)))
+                out.append(Done(q, result_of(payload)))
         return out
+
+
+class _Merging:
+    """Ends of one question's traces, handed on in launch order with merged keys."""
+
+    __slots__ = ("_merger", "_next", "_said", "_waiting")
+
+    def __init__(self, merger: Merger) -> None:
+        self._merger = merger
+        self._next = 0
+        self._waiting: dict[int, tuple[Any, ...]] = {}
+        self._said: dict[str, tuple[str | None, str | None]] = {}
+
+    def finish(
+        self, core: _core.Voter, handle: int, trace: int, end: tuple[Any, ...]
+    ) -> list[tuple[str, int, Any]]:
+        """Report an end; those that waited for it follow."""
+        if trace in self._waiting:
+            raise StateError(f"trace {trace} of question {handle} has ended already")
+        core.check_running(handle, trace)
+        self._waiting[trace] = end
+        actions: list[tuple[str, int, Any]] = []
+        decided = False
+        while self._waiting:
+            trace = min(self._waiting) if decided else self._next
+            if trace not in self._waiting:
+                break
+            actions += core.finish(handle, trace, *self._merged(core, self._waiting.pop(trace)))
+            decided = decided or any(action[0] == "done" for action in actions)
+            self._next = max(self._next, trace + 1)
+        return actions
+
+    def _merged(self, core: _core.Voter, end: tuple[Any, ...]) -> tuple[Any, ...]:
+        text, answer, reason, *rest = end
+        if reason in ("cancelled", "error") or text is answer is None:
+            return end
+        key = core.key_of(text, answer, reason == "length")
+        if key is None:
+            return end
+        self._said.setdefault(key, (text, answer))
+        root = self._merger.add(key)
+        if root == key:
+            return end
+        # The older spelling stands for the cluster; it was read whole.
+        return (*self._said[root], "stop", *rest)
 
 
 def vote(
@@ -672,132 +585,8 @@ def vote(
     """
     if isinstance(answers, (str, bytes)):
         raise InputError("answers: needs a sequence of answers, not one text")
-    config = _config(key, key_options, weight, ties, seed)
+    config = config_of(key, key_options, weight, ties, seed)
     config |= {"stop": ["majority"], "budget": 1, "order": "launch", "latency": None, "bare": True}
-    config |= {"log_odds": [], "window": 2048, "prune": None, "abstain": _abstain(None)}
-    said = [None if a is None else _utf8(f"answers[{i}]", a) for i, a in enumerate(answers)]
-    return _result(_core.vote(said, config))
-
-
-def _result(raw: dict[str, Any]) -> Result:
-    raw["tally"] = tuple(TallyRow(*row) for row in raw["tally"])
-    raw["cost"] = Cost(*raw["cost"])
-    raw["tied"] = tuple(raw["tied"])
-    return Result(**raw)
-
-
-_OPTIONS: dict[str, Any] = {
-    "delimiters": None,
-    "fallback": "off",
-    "percent": "strip",
-    "letters": "ABCDE",
-    "options": (),
-}
-
-
-def _config(
-    key: str, key_options: Mapping[str, Any] | None, weight: str, ties: str, seed: int
-) -> dict[str, Any]:
-    given = dict(key_options or {})
-    unknown = [name for name in given if name not in _OPTIONS]
-    if unknown:
-        names = ", ".join(_OPTIONS)
-        raise InputError(f"key_options: {unknown[0]!r} is unknown; choose one of: {names}")
-    options = _OPTIONS | given
-    delimiters = options["delimiters"]
-    if delimiters is not None:
-        options["delimiters"] = [_delimiter(mark) for mark in delimiters]
-    for name in ("fallback", "percent", "letters"):
-        options[name] = _string(name, options[name])
-    options["options"] = _strings("options", options["options"])
-    return options | {
-        "key": _string("key", key),
-        "weight": _string("weight", weight),
-        "ties": _string("ties", ties),
-        "seed": _range("seed", seed, 64),
-    }
-
-
-def _abstain(given: Mapping[str, float] | None) -> tuple[float, float, int, float]:
-    default = {"min_share": 0.0, "min_margin": 0.0, "min_ballots": 0, "max_none_rate": 1.0}
-    unknown = [name for name in given or {} if name not in default]
-    if unknown:
-        raise InputError(f"abstain: {unknown[0]!r} is unknown; choose one of: {', '.join(default)}")
-    rule = default | dict(given or {})
-    least = min(_range("min_ballots", rule["min_ballots"], 63), 2**32 - 1)
-    share, margin, rate = (
-        float(rule[name]) for name in ("min_share", "min_margin", "max_none_rate")
-    )
-    return share, margin, least, rate
-
-
-def _delimiter(mark: Any) -> tuple[str, str | None]:
-    if isinstance(mark, str):
-        return _utf8("delimiters", mark), None
-    try:
-        start, end = mark
-    except (TypeError, ValueError):
-        raise InputError(f"delimiters: {mark!r} is neither a text nor a pair of texts") from None
-    return _utf8("delimiters", start), _utf8("delimiters", end)
-
-
-def _string(what: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{what}: needs a text, found {type(value).__name__}")
-    return str(value)
-
-
-def _strings(what: str, values: Any) -> list[str]:
-    if isinstance(values, (str, bytes)):
-        raise InputError(f"{what}: needs a list of texts, found one text")
-    return [_utf8(what, value) for value in values]
-
-
-def _utf8(what: str, value: Any) -> str:
-    """Text without lone surrogates, which no UTF-8 string can hold."""
-    text = _string(what, value)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _range(what: str, value: Any, bits: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{what}: needs an integer, found {type(value).__name__}") from None
-    if not 0 <= number < 1 << bits:
-        raise InputError(f"{what}: {number} is not in 0 .. 2**{bits} - 1")
-    return number
-
-
-def _budget(value: Any) -> int:
-    return min(_range("budget", value, 63), 2**32 - 1)
-
-
-def _array(what: str, values: Any, dtype: Any) -> npt.NDArray[Any]:
-    """One axis of a numeric array, copied only where type or layout ask for it."""
-    if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
-        try:
-            values = np.from_dlpack(values)
-        except (BufferError, RuntimeError, TypeError) as e:
-            raise InputError(f"{what}: cannot be read as a CPU array: {e}") from None
-    try:
-        array = np.asarray(values)
-        if array.size == 0:
-            array = array.astype(dtype)
-        if dtype is np.int64 and array.dtype.kind not in "iu":
-            raise InputError(f"{what}: needs integers, found {array.dtype}")
-        array = np.ascontiguousarray(array, dtype=dtype)
-    except (TypeError, ValueError, OverflowError) as e:
-        if isinstance(e, InputError):
-            raise
-        raise InputError(f"{what}: {e}") from None
-    if array.ndim != 1:
-        raise InputError(f"{what}: has shape {array.shape}; one axis is expected")
-    return array
-
-
-def _rows(what: str, values: Any, rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    array = _array(what, values, np.float64)
-    if array.shape != rows.shape:
-        raise InputError(f"{what}: has shape {array.shape}; qs has {rows.shape}")
-    return array
+    config |= {"log_odds": [], "window": 2048, "prune": None, "abstain": abstain_of(None)}
+    said = [None if a is None else text_of(f"answers[{i}]", a) for i, a in enumerate(answers)]
+    return result_of(_core.vote(said, config))

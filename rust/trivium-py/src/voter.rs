@@ -268,10 +268,16 @@ impl PyVoter {
         py: Python<'_>,
         text: Option<&str>,
         answer: Option<&str>,
+        cut: bool,
     ) -> PyRes<Option<String>> {
         self.with(py, |voter| {
-            Ok(voter.policy().key().read(said(text, answer), false).map(|keyed| keyed.key))
+            Ok(voter.policy().key().read(said(text, answer), cut).map(|keyed| keyed.key))
         })
+    }
+
+    /// Raises unless a trace is running.
+    fn check_running(&self, py: Python<'_>, question: i64, trace: i64) -> PyRes<()> {
+        self.with(py, |voter| voter.running(question, trace).map(drop))
     }
 
     /// The best of free-form candidates by minimum Bayes risk: its index, mean scores (or, pruned, the
@@ -331,6 +337,51 @@ impl PyVoter {
         delta: f64,
     ) -> Option<f64> {
         trivium_vote::calibrate::controlled_threshold(&labelled, &candidates, target, delta)
+    }
+
+    /// Winner, sums by key and whether no remaining step can change the winner, of denoising steps.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn temporal_vote(
+        keys: Vec<Option<u32>>,
+        steps: usize,
+        weight: &str,
+        alpha: f64,
+    ) -> (Option<u32>, Vec<(u32, f64)>, bool) {
+        use trivium_vote::temporal::{StepWeight, sums, vote};
+        let weight = match weight {
+            "fixed" => StepWeight::Fixed,
+            "linear" => StepWeight::Linear,
+            _ => StepWeight::Exponential(alpha),
+        };
+        let (winner, decided) = vote(&keys, steps, weight);
+        (winner, sums(&keys, steps, weight), decided)
+    }
+
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn temporal_entropy(keys: Vec<Option<u32>>) -> (f64, f64) {
+        trivium_vote::temporal::entropy(&keys)
+    }
+
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn token_cover(
+        sets: Vec<Vec<u32>>,
+        confidences: Vec<f64>,
+        gamma: f64,
+        k_min: usize,
+    ) -> Vec<usize> {
+        trivium_vote::cover::keep(&sets, &confidences, gamma, k_min)
+    }
+
+    /// Expected samples, risk over the run and published risk of a window.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over lists
+    fn window_cost(shares: Vec<f64>, window: u32, budget: u32) -> (f64, f64, f64) {
+        use trivium_vote::stops::esc::{affected, affected_normal, expected_samples};
+        let samples = expected_samples(&shares, window, budget);
+        (samples, affected(&shares, window, budget).1, affected_normal(&shares, window))
     }
 
     /// Weights of sources from labelled questions `(ballots, number of keys, right keys)`, learned

@@ -364,7 +364,11 @@ impl Voter {
     }
 
     /// Checks a question and a running trace of it.
-    pub(crate) fn running(&self, question: i64, trace: i64) -> Result<u32> {
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for an unknown question or trace; [`Error::StateMismatch`] for a trace
+    /// that has ended.
+    pub fn running(&self, question: i64, trace: i64) -> Result<u32> {
         self.get(question)?.running(trace)
     }
 

@@ -1,6 +1,6 @@
 //! Reliabilities of sources, learned together: a conditional logit over the answers of a question.
 //!
-//! McFadden, "Conditional Logit Analysis of Qualitative Choice Behavior". Log-odds learned source by
+//! `McFadden`, "Conditional Logit Analysis of Qualitative Choice Behavior". Log-odds learned source by
 //! source ([`reliability`](crate::weights::reliability)) treat sources as independent, so that ten
 //! copies of one model count ten times. Here the weights are those under which the posterior stop
 //! rule itself (temper 1) is most likely to name the right answer,

@@ -1,0 +1,1 @@
+"""Parts of `trivium.voter`: events, arguments, clusters of keys."""
