@@ -13,7 +13,7 @@ a model, never owns a key/value cache and never opens a socket: the host does.
 
 from __future__ import annotations
 
-from trivium import errors, sampling, sources, trees, voting
+from trivium import errors, lossy, sampling, sources, trees, voting
 from trivium._core import __version__
 from trivium.grammar import GrammarMask, fill_batch
 from trivium.speculator import Speculator
@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "errors",
     "fill_batch",
+    "lossy",
     "mbr",
     "sampling",
     "sources",

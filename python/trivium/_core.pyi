@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "EntropySwitch",
     "GrammarMask",
     "Heal",
     "Matcher",
     "Pipeline",
     "Request",
+    "RewardGate",
     "Sampler",
     "Speculator",
     "TreeBatch",
@@ -28,6 +30,7 @@ __all__ = [
     "cuda_doctor",
     "fill_batch",
     "replay_keys",
+    "transform_rows",
     "verifier_takes",
     "verifiers",
     "verify_tree",
@@ -182,6 +185,23 @@ def verify_tree(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]: ...
 def check_verifiers(quick: bool = True) -> list[dict[str, Any]]: ...
 def check_mutants() -> dict[str, Any]: ...
+def transform_rows(
+    name: str, numbers: Sequence[float], p: Any, other: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]: ...
+
+@final
+class RewardGate:
+    def __new__(cls, delta: float) -> RewardGate: ...
+    def accept(self, reward: float) -> bool: ...
+    @property
+    def deviation(self) -> float: ...
+
+@final
+class EntropySwitch:
+    def __new__(cls, window: int, low: float, high: float) -> EntropySwitch: ...
+    def observe(self, entropy: float) -> bool: ...
+    @property
+    def deviation(self) -> float: ...
 
 @final
 class TreeBatch:
@@ -270,7 +290,7 @@ class Speculator:
         params: Sequence[tuple[float, int, float, float]],
         q: Any | None = None,
         verifier: str = "auto",
-        lossy: Any | None = None,
+        lossy: tuple[str, Sequence[float]] | None = None,
     ) -> Verified: ...
     def commit(self, out: Verified) -> None: ...
     def observe_forward(self, nodes: int, seconds: float) -> None: ...

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
+    from trivium.lossy import Threshold, TopK, Typical
+
 __all__ = ["Request", "Speculator", "TreeBatch", "Verified"]
 
 _AUTO_SOURCES = ("suffix", "recycle")
@@ -248,7 +250,7 @@ class Speculator:
         top_p: Any = 1.0,
         min_p: Any = 0.0,
         top_ids: Any | None = None,
-        lossy: str | None = None,
+        lossy: str | Typical | Threshold | TopK | None = None,
     ) -> Verified:
         """Decide which drafts the target itself would have chosen. Nothing is committed.
 
@@ -269,9 +271,10 @@ class Speculator:
         q : float array, shape (N, vocab), optional
             Draft probabilities: row ``i`` is the law that the children of node ``i`` were drawn
             from. Verifiers of drawn drafts test against it; ``"auto"`` needs none.
-        lossy : "typical", "threshold" or "top_k", optional
-            A rule that is *not* lossless, in place of the verifier; ``out.deviation`` bounds the
-            total variation of each request's text.
+        lossy : str, lossy.Typical, lossy.Threshold or lossy.TopK, optional
+            A rule of `trivium.lossy` that is *not* lossless, in place of the verifier;
+            ``"typical"``, ``"threshold"`` and ``"top_k"`` take their released numbers.
+            ``out.deviation`` bounds the total variation of each request's text.
 
         Returns
         -------
@@ -294,6 +297,7 @@ class Speculator:
             return self._core.verify_ids(batch, sampled, top_ids)
         if top_ids is not None:
             raise InputError("top_ids belongs to sampled=; with logits= the rows are at hand")
+        rule = (lossy, []) if isinstance(lossy, str) else lossy and lossy._core()
         n = len(batch)
         columns = (
             _column("temperature", temperature, n, float),
@@ -302,7 +306,7 @@ class Speculator:
             _column("min_p", min_p, n, float),
         )
         return self._core.verify_logits(
-            batch, logits, list(zip(*columns, strict=True)), q, self._verifier, lossy
+            batch, logits, list(zip(*columns, strict=True)), q, self._verifier, rule
         )
 
     def commit(self, out: Verified) -> None:

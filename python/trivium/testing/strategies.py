@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROW_KINDS",
+    "built_pipelines",
     "law_pairs",
     "laws",
     "logits_rows",
@@ -278,3 +279,49 @@ def pipelines(*, max_steps: int = 4) -> Any:
         st.tuples(st.just("min_p"), st.floats(0.0, 1.0)),
     )
     return st.lists(step, max_size=max_steps)
+
+
+def built_pipelines(*, vocab: int = 16, max_rules: int = 5) -> Any:
+    """Return a strategy of `trivium.sampling.Pipeline` objects in every order.
+
+    Parameters
+    ----------
+    vocab : int, optional
+        Ids of token rules are below it; two of them at least stay allowed.
+    max_rules : int, optional
+        Number of options that are set.
+
+    Returns
+    -------
+    strategy of Pipeline
+        Hard masks, penalties, temperature, truncation, mirostat.
+    """
+    from trivium.sampling import Pipeline
+
+    st = _st()
+    some = st.lists(st.integers(0, vocab - 3), min_size=1, max_size=3, unique=True)
+    options = {
+        "temperature": st.floats(0.1, 3.0),
+        "top_k": st.integers(1, vocab),
+        "top_p": st.floats(0.05, 1.0),
+        "min_p": st.floats(0.0, 1.0),
+        "typical": st.floats(0.05, 1.0),
+        "epsilon": st.floats(0.0, 0.5),
+        "eta": st.floats(0.0, 0.5),
+        "top_h": st.floats(0.05, 1.0),
+        "top_n_sigma": st.floats(0.1, 3.0),
+        "xtc": st.floats(0.0, 1.0),
+        "mirostat": st.sampled_from([1, 2]),
+        "repetition_penalty": st.floats(0.5, 2.0),
+        "frequency_penalty": st.floats(-1.0, 1.0),
+        "presence_penalty": st.floats(-1.0, 1.0),
+        "penalty_decoding": st.floats(1.0, 2.0),
+        "dry": st.floats(0.0, 2.0),
+        "no_repeat_ngram": st.integers(2, 4),
+        "logit_bias": st.dictionaries(st.integers(0, vocab - 1), st.floats(-5.0, 5.0), max_size=3),
+        "suppress_tokens": some,
+    }
+    names = st.lists(st.sampled_from(sorted(options)), max_size=max_rules, unique=True)
+    chosen = names.flatmap(lambda keys: st.fixed_dictionaries({k: options[k] for k in keys}))
+    orders = st.sampled_from(["canonical", "transformers", "llama.cpp", "vllm"])
+    return st.builds(lambda values, order: Pipeline(order=order, **values), chosen, orders)

@@ -43,6 +43,8 @@ pub struct ScaledRow {
     total: f64,
     /// Σ weight(scaled - max), where [`weights_into`](Self::weights_into) came before the blocks.
     mass: Option<f64>,
+    /// Nothing will be drawn: do not weigh ahead.
+    undrawn: bool,
     /// Largest value of each chunk of [`simd::CHUNK`]; removed tokens may leave it too large. Empty
     /// where unknown.
     maxima: Vec<f32>,
@@ -99,6 +101,13 @@ impl ScaledRow {
         self.take(logits, allowed, temperature, true)
     }
 
+    /// Says whether the rows to come are drawn from. Where they are not, because a verifier asks
+    /// for [`weights_into`](Self::weights_into), [`load_whole`](Self::load_whole) weighs nothing.
+    /// Results are the same.
+    pub fn will_draw(&mut self, yes: bool) {
+        self.undrawn = !yes;
+    }
+
     fn take(
         &mut self,
         logits: LogitsRow<'_>,
@@ -116,7 +125,7 @@ impl ScaledRow {
         let factor = if greedy || temperature == 1.0 { 1.0 } else { 1.0 / temperature };
         if let (LogitsRow::F32(values), None) = (logits, allowed) {
             self.greedy = greedy;
-            let weighed = whole && !greedy;
+            let weighed = whole && !greedy && !self.undrawn;
             let bad = if weighed {
                 let Self { scaled, tops, blocks, maxima, .. } = self;
                 (self.sparse, self.mass) = (false, None);

@@ -31,6 +31,12 @@ pub trait TargetLaw: Send + Sync {
         self.observe(token);
     }
 
+    /// Whether [`observe`](Self::observe) changes nothing, so that one object serves a whole path.
+    /// `false` is always a correct answer.
+    fn is_stateless(&self) -> bool {
+        false
+    }
+
     /// Whether the law removes `token` here whatever the logits: what a proposer may prune. `false`
     /// is always a correct answer.
     fn forbids(&self, token: TokenId) -> bool {

@@ -13,6 +13,7 @@ pub mod closed;
 pub mod enumerate;
 pub mod grown;
 pub mod laws;
+pub mod lossy;
 pub mod pairs;
 pub mod protocol;
 pub mod race;

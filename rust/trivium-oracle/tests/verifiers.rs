@@ -2,7 +2,7 @@
 
 use trivium_oracle::check::{self, enumerate};
 use trivium_oracle::closed;
-use trivium_oracle::pairs::{FAMILIES, Pair};
+use trivium_oracle::pairs::{FAMILIES, Family, Pair};
 use trivium_oracle::protocol::{Protocol, Shape};
 use trivium_spec::tree::DraftLaw;
 use trivium_spec::verify::{Exact, VERIFIERS, Verifier};
@@ -248,4 +248,35 @@ fn dominance_and_optima() {
         }
     }
     assert_eq!(VERIFIERS.len(), 13);
+}
+
+/// Where `verifier="law"` takes GBV over traversal: by the share of a path that is accepted. Two
+/// independent paths, enumerated, drafters from wrong to right.
+#[test]
+fn the_choice_between_path_rules_gains() {
+    let (mut chosen, mut left) = ((0.0, 0), (0.0, 0));
+    for seed in 0..16 {
+        let (p, other) = Pair::hashed(3, 4000 + seed, Family::Dirichlet10).rows(&[]);
+        for blend in [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97] {
+            let q: Vec<f32> =
+                p.iter().zip(&*other).map(|(p, o)| blend * p + (1.0 - blend) * o).collect();
+            let pair = Pair::constant(&p, &q);
+            for len in [1usize, 2] {
+                let of = |v| {
+                    let protocol = Protocol::new(DraftLaw::IidQ, Shape::Paths(2, len));
+                    enumerate(v, &protocol, &pair, &Exact, true).accepted
+                };
+                let (gbv, traversal) = (of(Verifier::Gbv), of(Verifier::Traversal));
+                let gain = (gbv - traversal) / len as f64;
+                let share = traversal / len as f64;
+                println!("{len} {share:.3} {gain:.4}");
+                let rule = Verifier::choose(DraftLaw::IidQ, true, Some(2), share);
+                let side = if rule == Verifier::Gbv { &mut chosen } else { &mut left };
+                *side = (side.0 + gain, side.1 + 1);
+            }
+        }
+    }
+    assert!(chosen.1 > 30 && left.1 > 30, "{chosen:?} {left:?}");
+    assert!(chosen.0 > 0.0, "GBV gains where it is chosen: {chosen:?}");
+    assert!(left.0 < 0.0, "and would lose where it is not: {left:?}");
 }

@@ -43,7 +43,8 @@ mod _core {
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
     #[pymodule_export]
     use crate::verify::{
-        check_mutants, check_verifiers, verifier_takes, verifiers, verify_tree_py,
+        PyEntropySwitch, PyRewardGate, check_mutants, check_verifiers, transform_rows,
+        verifier_takes, verifiers, verify_tree_py,
     };
     #[pymodule_export]
     use crate::vocab::PyVocabulary;

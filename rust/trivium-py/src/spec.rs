@@ -492,7 +492,7 @@ impl PySpeculator {
     }
 
     /// `params` has one (temperature, top_k, top_p, min_p) a request. `verifier` is "auto", "law" or
-    /// a name; `lossy` names a rule that is not lossless, and then decides alone.
+    /// a name; `lossy` is a rule that is not lossless, its name and numbers, and then decides alone.
     #[pyo3(signature = (batch, rows, params, q=None, verifier="auto", lossy=None))]
     #[allow(clippy::too_many_arguments)] // keyword arguments of one Python method
     fn verify_logits(
@@ -503,11 +503,12 @@ impl PySpeculator {
         params: Vec<(f32, usize, f32, f32)>,
         q: Option<&Bound<'_, PyAny>>,
         verifier: &str,
-        lossy: Option<&str>,
+        lossy: Option<(String, Vec<f64>)>,
     ) -> PyRes<PyVerified> {
         self.own(py, &batch.requests)?;
         let choice: VerifierChoice = verifier.parse().or_raise(py)?;
-        let lossy: Option<LossyRule> = lossy.map(str::parse).transpose().or_raise(py)?;
+        let lossy = lossy.map(|(name, numbers)| LossyRule::named(&name, &numbers));
+        let lossy = lossy.transpose().or_raise(py)?;
         let draft = q.map(|q| logits(q, "q")).transpose()?;
         let q = draft.as_ref().map(Foreign::logits).transpose()?;
         let foreign = logits(rows, "logits")?;

@@ -2,14 +2,18 @@
 
 use crate::arrays::{array, integers, logits};
 use crate::errors::{OrRaise, PyRes, input};
-use crate::guard::guard;
+use crate::guard::{guard, lock};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use std::sync::Mutex;
 use trivium_core::{Error, Keyed, LogitsRow, TokenId, ids};
-use trivium_oracle::check;
+use trivium_oracle::{check, lossy};
 use trivium_spec::tree::{DraftLaw, Origin, Pruning, Role, TreeBatch};
-use trivium_spec::verify::{ProbRows, VERIFIERS, Verifier, Work, verify_tree};
+use trivium_spec::verify::{
+    EntropySwitch, LawTransform, ProbRows, RewardGate, VERIFIERS, Verifier, Work, divergence,
+    verify_tree,
+};
 
 /// Roles of a mixed tree: 0 chosen, 1 drawn.
 pub(crate) fn roles(object: Option<&Bound<'_, PyAny>>) -> PyRes<Vec<Role>> {
@@ -115,7 +119,8 @@ pub(crate) fn verifiers() -> Vec<(&'static str, &'static str)> {
     VERIFIERS.iter().map(|v| (v.name(), v.guarantee().name())).collect()
 }
 
-/// Enumerate every verifier: [{name, guarantee, cases, worst_tv}].
+/// Enumerate every verifier and lossy rule: [{name, guarantee, cases, worst_tv}]; a lossy rule's
+/// `uncovered` is how much a distance exceeded what the rule reported.
 #[pyfunction]
 #[pyo3(signature = (quick=true))]
 pub(crate) fn check_verifiers(py: Python<'_>, quick: bool) -> PyRes<Bound<'_, PyList>> {
@@ -126,6 +131,15 @@ pub(crate) fn check_verifiers(py: Python<'_>, quick: bool) -> PyRes<Bound<'_, Py
         row.set_item("guarantee", report.guarantee)?;
         row.set_item("cases", report.cases)?;
         row.set_item("worst_tv", report.worst_tv)?;
+        out.append(row)?;
+    }
+    for report in guard(py, || Ok(lossy::check_lossy(quick)))? {
+        let row = PyDict::new(py);
+        row.set_item("name", report.name)?;
+        row.set_item("guarantee", "lossy")?;
+        row.set_item("cases", report.cases)?;
+        row.set_item("worst_tv", report.worst_tv)?;
+        row.set_item("uncovered", report.uncovered.max(0.0))?;
         out.append(row)?;
     }
     Ok(out)
@@ -140,4 +154,90 @@ pub(crate) fn check_mutants(py: Python<'_>) -> PyRes<Bound<'_, PyDict>> {
     out.set_item("survived", mutants.survived.len())?;
     out.set_item("names", mutants.survived)?;
     Ok(out)
+}
+
+/// π of a law transform, row by row, and its total variation to `p`: ([n, vocab], [n]).
+///
+/// `name` is "contrastive" (beta, alpha), "cascade" (share), "defer" (below) or "reflective"
+/// (weight).
+#[pyfunction]
+pub(crate) fn transform_rows<'py>(
+    py: Python<'py>,
+    name: &str,
+    numbers: Vec<f64>,
+    p: &Bound<'py, PyAny>,
+    other: &Bound<'py, PyAny>,
+) -> PyRes<(Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>)> {
+    let transform = match (name, &numbers[..]) {
+        ("contrastive", &[beta, alpha]) => LawTransform::Contrastive { beta, alpha },
+        ("cascade", &[share]) => LawTransform::Cascade { share },
+        ("defer", &[below]) => LawTransform::Defer { below },
+        ("reflective", &[weight]) => LawTransform::Reflective { weight },
+        _ => return Err(input(py, "transform", "is no transform with these numbers")),
+    };
+    let ((p, vocab), (other, width)) = (matrix(p, "p")?, matrix(other, "other")?);
+    if p.len() != other.len() || vocab != width {
+        return Err(input(py, "other", "has another shape than p"));
+    }
+    let (laws, apart) = guard(py, || {
+        let (mut laws, mut apart, mut row) = (Vec::with_capacity(p.len()), Vec::new(), Vec::new());
+        for (p, other) in p.chunks(vocab).zip(other.chunks(vocab)) {
+            ProbRows::check(p)?;
+            ProbRows::check(other)?;
+            transform.apply(p, other, &mut row)?;
+            apart.push(divergence(p, &row));
+            let total: f64 = row.iter().map(|&w| f64::from(w)).sum();
+            laws.extend(row.iter().map(|&w| (f64::from(w) / total) as f32));
+        }
+        Ok((laws, apart))
+    })?;
+    Ok((array(py, laws), array(py, apart)))
+}
+
+/// Steps of text kept by their reward.
+#[pyclass(frozen, name = "RewardGate", module = "trivium._core")]
+pub(crate) struct PyRewardGate(Mutex<RewardGate>);
+
+#[pymethods]
+impl PyRewardGate {
+    #[new]
+    fn new(delta: f64) -> Self {
+        Self(Mutex::new(RewardGate::new(delta)))
+    }
+
+    fn accept(&self, py: Python<'_>, reward: f64) -> PyRes<bool> {
+        if reward.is_nan() {
+            return Err(input(py, "reward", "is NaN"));
+        }
+        guard(py, || Ok(lock(&self.0, "reward gate")?.accept(reward)))
+    }
+
+    #[getter]
+    fn deviation(&self, py: Python<'_>) -> PyRes<f64> {
+        guard(py, || Ok(lock(&self.0, "reward gate")?.deviation()))
+    }
+}
+
+/// Which of two models writes the next token, by rolling entropy.
+#[pyclass(frozen, name = "EntropySwitch", module = "trivium._core")]
+pub(crate) struct PyEntropySwitch(Mutex<EntropySwitch>);
+
+#[pymethods]
+impl PyEntropySwitch {
+    #[new]
+    fn new(py: Python<'_>, window: usize, low: f64, high: f64) -> PyRes<Self> {
+        Ok(Self(Mutex::new(EntropySwitch::new(window, low, high).or_raise(py)?)))
+    }
+
+    fn observe(&self, py: Python<'_>, entropy: f64) -> PyRes<bool> {
+        if !entropy.is_finite() {
+            return Err(input(py, "entropy", "is no finite number"));
+        }
+        guard(py, || Ok(lock(&self.0, "entropy switch")?.observe(entropy)))
+    }
+
+    #[getter]
+    fn deviation(&self, py: Python<'_>) -> PyRes<f64> {
+        guard(py, || Ok(lock(&self.0, "entropy switch")?.deviation()))
+    }
 }

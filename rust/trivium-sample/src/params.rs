@@ -69,6 +69,10 @@ impl TargetLaw for Params {
 
     fn observe(&mut self, _token: TokenId) {}
 
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
     fn fork(&self) -> Box<dyn TargetLaw> {
         Box::new(*self)
     }

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trivium.errors import StateError
+from trivium.sampling import Pipeline
 from trivium.testing import (
     SampledRng,
     assert_law,
@@ -135,3 +137,31 @@ def test_total_variation_is_a_metric_of_laws(a, b):
 def test_shrunk_patterns_are_patterns(pattern):
     if _compiles(pattern):
         re.compile(pattern)
+
+
+@settings(max_examples=150)
+@given(
+    strategies.built_pipelines(vocab=12),
+    strategies.logits_rows(size=12),
+    st.lists(st.integers(0, 11), max_size=12),
+    strategies.seeds(),
+)
+def test_built_pipelines_are_laws(pipeline, row, history, seed):
+    """Any pipeline on any row: same data again, a law, nothing removed comes back, a kept token."""
+    again = Pipeline.from_json(pipeline.to_json())
+    assert (again, again.stable_hash) == (pipeline, pipeline.stable_hash)
+    row = np.asarray(row, np.float32)
+    call = {"history": history, "prompt_len": len(history) // 2, "seed": seed, "index": 7}
+    try:
+        out = pipeline.process(row, **call)
+    except StateError:  # masks left nothing
+        return
+    assert not np.isnan(out).any()
+    assert out.max() > -np.inf
+    assert (out[np.isneginf(row)] == -np.inf).all()
+    law = np.exp((out - out.max()).astype(np.float64))
+    token, log_prob = pipeline.sample(row, **call)[:2]
+    assert out[token] > -np.inf
+    assert log_prob <= 1e-5
+    if "mirostat" not in [step["rule"] for step in pipeline.steps]:
+        assert log_prob == pytest.approx(np.log(law[token] / law.sum()), abs=1e-3)

@@ -86,6 +86,51 @@ def test_json_round_trip_hash_and_freeze() -> None:
         p._json = "{}"
 
 
+def truncated(z: np.ndarray, rule: str, value: float) -> np.ndarray:
+    """One truncation, written out."""
+    p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+    order = np.argsort(-z, kind="stable")
+    if rule == "top_k":
+        keep = z >= np.sort(z)[-int(value)]
+    elif rule == "min_p":
+        keep = p >= value * p.max()
+    else:
+        before = np.cumsum(p[order]) - p[order]
+        keep = np.zeros(len(z), bool)
+        keep[order[before < value]] = True
+    return np.where(keep, z, -np.inf)
+
+
+def test_orders_of_other_stacks_are_their_chains_written_out() -> None:
+    """llama.cpp: penalties, top-k, top-p, min-p, then temperature; vLLM: temperature, min-p,
+    then top-k and top-p on what is left."""
+    chains = {
+        "llama.cpp": ["penalty", "top_k", "top_p", "min_p", "temperature"],
+        "vllm": ["penalty", "temperature", "min_p", "top_k", "top_p"],
+        "canonical": ["penalty", "temperature", "top_k", "top_p", "min_p"],
+    }
+    values = {"top_k": 9, "top_p": 0.77, "min_p": 0.06, "temperature": 1.9}
+    rng, history, kept = np.random.default_rng(8), [1, 1, 3], set()
+    for _ in range(40):
+        row = (rng.normal(size=40) * 2).astype(np.float32)
+        for order, chain in chains.items():
+            z = row.astype(np.float64)
+            for rule in chain:
+                if rule == "penalty":
+                    z[1] -= 0.7 * 2 + 0.3
+                    z[3] -= 0.7 + 0.3
+                elif rule == "temperature":
+                    z = z / values[rule]
+                else:
+                    z = truncated(z, rule, values[rule])
+            pipeline = Pipeline(order=order, frequency_penalty=0.7, presence_penalty=0.3, **values)
+            got = pipeline.process(row, history=history, prompt_len=0)
+            assert (np.isneginf(got) == np.isneginf(z)).all(), order
+            assert np.allclose(got[got > -np.inf], z[z > -np.inf], atol=1e-4)
+            kept.add((order, int((z > -np.inf).sum())))
+    assert len(kept) > 8
+
+
 def test_orders() -> None:
     names = {"temperature": 0.5, "top_k": 3, "min_p": 0.1, "no_repeat_ngram": 2, "dry": 0.8}
     want = {

@@ -46,7 +46,7 @@ def core(monkeypatch):
     """Stand in for what the extension answers."""
     rows = [
         {"name": "sampled", "guarantee": "path", "cases": 10, "worst_tv": 0.0},
-        {"name": "typical", "guarantee": "lossy", "cases": 10, "worst_tv": 0.3},
+        {"name": "typical", "guarantee": "lossy", "cases": 10, "worst_tv": 0.3, "uncovered": 0.0},
     ]
     mutants = {"made": 5, "survived": 0, "names": list("abcde")}
     monkeypatch.setattr(_core, "check_verifiers", lambda quick: rows, raising=False)

@@ -11,7 +11,8 @@
 //! 1. Functions compiled for an instruction set are called behind `is_x86_feature_detected!` of it,
 //!    in the same block.
 //! 2. `Lanes` other than the plain ones are named only in such functions.
-//! 3. Vectors are loaded from and stored to arrays of their length; no other pointer is made.
+//! 3. Vectors are loaded from and stored to arrays of their length; the only other pointers are
+//!    prefetched, which reads nothing.
 
 #![allow(unsafe_code)] // see the invariants above
 #![allow(clippy::inline_always)] // each copy must contain its body

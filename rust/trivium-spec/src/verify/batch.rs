@@ -94,21 +94,23 @@ impl TreeBatch {
         }
     }
 
-    /// The rule for request `b`. `acceptance`: running share of tokens that were accepted drafts.
+    /// The rule for request `b`. `accepted`: drafts accepted a step so far.
     fn resolve(
         &self,
         b: usize,
         choice: VerifierChoice,
         draw: Draw,
-        acceptance: f64,
+        accepted: f64,
     ) -> Result<Verifier> {
         let law = self.law.unwrap_or(DraftLaw::PointMass);
         let verifier = match choice {
             VerifierChoice::Auto => Verifier::Sampled,
             VerifierChoice::Law => {
                 let tree = self.tree(b);
-                let paths = gbv::paths(tree.parents).map(|p| p.len());
-                Verifier::choose(law, tree.has_siblings(), paths, acceptance)
+                let paths = gbv::paths(tree.parents);
+                let depth = paths.as_ref().and_then(|p| p.first()).map_or(1, Vec::len);
+                let share = accepted / depth as f64;
+                Verifier::choose(law, tree.has_siblings(), paths.map(|p| p.len()), share)
             }
             VerifierChoice::Rule(v) => v,
         };
@@ -271,12 +273,12 @@ impl Speculator {
             }
             batch.check_drawn(q)?;
         }
-        let acceptance = if choice == VerifierChoice::Law { self.acceptance() } else { 0.0 };
+        let accepted = if choice == VerifierChoice::Law { self.accepted() } else { 0.0 };
         requests
             .iter()
             .enumerate()
             .map(|(b, r)| {
-                let verifier = batch.resolve(b, choice, r.draw, acceptance)?;
+                let verifier = batch.resolve(b, choice, r.draw, accepted)?;
                 if verifier.needs_q() && rows.q.is_none() && batch.law != Some(DraftLaw::PointMass)
                 {
                     return Err(super::logits::missing_q());
@@ -288,10 +290,12 @@ impl Speculator {
             .collect()
     }
 
-    /// Share of committed tokens that were accepted drafts, so far.
-    fn acceptance(&self) -> f64 {
+    /// Accepted drafts a step of a request so far; infinite before the first. A step commits one
+    /// token more than it accepts.
+    fn accepted(&self) -> f64 {
         let stats = self.stats();
-        if stats.tokens == 0 { 1.0 } else { stats.accepted as f64 / stats.tokens as f64 }
+        let steps = stats.tokens.saturating_sub(stats.accepted);
+        if steps == 0 { f64::INFINITY } else { stats.accepted as f64 / steps as f64 }
     }
 }
 

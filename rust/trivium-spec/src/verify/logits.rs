@@ -18,6 +18,8 @@ pub(crate) struct RowScratch {
     q: Vec<f32>,
     /// Stands for rows behind the end of a constraint.
     flat: Vec<f32>,
+    /// Tokens of the path last asked for, each with its log-probability where it was drawn.
+    trail: Vec<(TokenId, f32)>,
 }
 
 /// What belongs to one request.
@@ -44,8 +46,6 @@ pub(crate) struct LogitLaws<'a> {
     side: Side<'a>,
     scratch: &'a mut RowScratch,
     along: Option<Along>,
-    /// Tokens of the path last asked for, each with its log-probability where it was drawn.
-    trail: Vec<(TokenId, f32)>,
     /// Length of the path whose row is in the scratch.
     loaded: Option<usize>,
 }
@@ -58,14 +58,16 @@ impl<'a> LogitLaws<'a> {
         side: Side<'a>,
         scratch: &'a mut RowScratch,
     ) -> Self {
-        Self { logits, q, first, side, scratch, along: None, trail: Vec::new(), loaded: None }
+        scratch.trail.clear();
+        Self { logits, q, first, side, scratch, along: None, loaded: None }
     }
 
     /// Brings the trail to `path`.
     fn follow(&mut self, path: &[TokenId]) {
-        let shared = self.trail.iter().zip(path).take_while(|(a, b)| a.0 == **b).count();
-        if shared < self.trail.len() {
-            self.trail.truncate(shared);
+        let RowScratch { trail, row, .. } = &mut *self.scratch;
+        let shared = trail.iter().zip(path).take_while(|(a, b)| a.0 == **b).count();
+        if shared < trail.len() {
+            trail.truncate(shared);
             if self.along.as_ref().is_some_and(|a| a.len > shared) {
                 self.along = None;
             }
@@ -73,23 +75,27 @@ impl<'a> LogitLaws<'a> {
                 self.loaded = None;
             }
         }
-        for &token in &path[self.trail.len()..] {
+        for &token in &path[trail.len()..] {
             // Rules read a node's row before they go below it.
-            let known = self.loaded == Some(self.trail.len());
-            let log_prob = if known { self.scratch.row.log_prob(token) } else { f32::NAN };
-            self.trail.push((token, log_prob));
+            let known = self.loaded == Some(trail.len());
+            let log_prob = if known { row.log_prob(token) } else { f32::NAN };
+            trail.push((token, log_prob));
         }
         self.loaded = Some(path.len());
     }
 
     /// Processes the row of `node` into the scratch.
     fn load(&mut self, node: usize, path: &[TokenId]) -> Result<()> {
-        self.follow(path);
+        // Without history there is nothing to follow; before the first token nothing yet: the
+        // request's own objects will do.
+        let plain = self.side.constraint.is_none() && self.side.law.is_stateless();
+        if !plain {
+            self.follow(path);
+        }
         let row = self.first + node;
-        let RowScratch { row: scaled, words, flat, .. } = &mut *self.scratch;
+        let RowScratch { row: scaled, words, flat, trail, .. } = &mut *self.scratch;
         let along = match &mut self.along {
-            // Nothing to follow yet: the request's own objects will do.
-            None if path.is_empty() => None,
+            None if plain || path.is_empty() => None,
             slot => {
                 let side = self.side;
                 let along = slot.get_or_insert_with(|| Along {
@@ -97,7 +103,7 @@ impl<'a> LogitLaws<'a> {
                     constraint: side.constraint.map(Constraint::fork),
                     len: 0,
                 });
-                for &(token, log_prob) in &self.trail[along.len..] {
+                for &(token, log_prob) in &trail[along.len..] {
                     along.law.observe_drawn(token, log_prob);
                     if let Some(c) = &mut along.constraint
                         && !c.is_finished()
@@ -142,6 +148,7 @@ impl Laws for LogitLaws<'_> {
     }
 
     fn p(&mut self, node: usize, path: &[TokenId]) -> Result<Row<'_>> {
+        self.scratch.row.will_draw(false);
         self.load(node, path)?;
         let RowScratch { row, p, .. } = &mut *self.scratch;
         let total = row.weights_into(p);
@@ -150,6 +157,7 @@ impl Laws for LogitLaws<'_> {
 
     fn both(&mut self, node: usize, path: &[TokenId]) -> Result<(Row<'_>, Row<'_>)> {
         let rows = self.q.ok_or_else(missing_q)?;
+        self.scratch.row.will_draw(false);
         self.load(node, path)?;
         let RowScratch { row, p, q, .. } = &mut *self.scratch;
         let total = row.weights_into(p);
@@ -172,6 +180,7 @@ impl Laws for LogitLaws<'_> {
         index: u32,
         chance: &mut dyn Chance,
     ) -> Result<(TokenId, f32)> {
+        self.scratch.row.will_draw(true);
         self.load(node, path)?;
         let row = &mut self.scratch.row;
         let token = chance.target(index, self.side.draw, row);

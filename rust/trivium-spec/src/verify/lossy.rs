@@ -55,6 +55,40 @@ pub enum LossyRule {
     },
 }
 
+impl LossyRule {
+    /// A rule by name with its numbers in the order of its fields; the released ones where none are
+    /// given.
+    ///
+    /// # Errors
+    /// `Unsupported` for an unknown name; `InvalidInput` for numbers that do not fit.
+    pub fn named(name: &str, numbers: &[f64]) -> Result<Self> {
+        let rule: Self = name.parse()?;
+        let bad = |why: &str| Err(Error::input("lossy", format!("{name}{numbers:?}: {why}")));
+        match (rule, numbers) {
+            (rule, []) => Ok(rule),
+            (Self::Typical { .. }, &[epsilon, alpha]) => {
+                if !(0.0..=1.0).contains(&epsilon) || !(0.0..=1.0).contains(&alpha) {
+                    return bad("epsilon and alpha are in [0, 1]");
+                }
+                Ok(Self::Typical { epsilon, alpha })
+            }
+            (Self::Threshold { .. }, &[single, acc]) => {
+                if !(0.0..=1.0).contains(&single) || !(0.0..=1.0).contains(&acc) {
+                    return bad("single and acc are in [0, 1]");
+                }
+                Ok(Self::Threshold { single, acc })
+            }
+            (Self::TopK { .. }, &[k]) => {
+                if !(k >= 1.0 && k.fract() == 0.0 && k < 4e9) {
+                    return bad("k is a whole number from 1 up");
+                }
+                Ok(Self::TopK { k: k as usize })
+            }
+            _ => bad("another number of parameters"),
+        }
+    }
+}
+
 impl FromStr for LossyRule {
     type Err = Error;
 

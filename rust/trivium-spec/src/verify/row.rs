@@ -270,6 +270,14 @@ impl<'a> ProbRows<'a> {
         Ok(Self { p, q, vocab, claimed: true, totals, sums: Vec::new() })
     }
 
+    /// Checks one row that a host claims to be probabilities.
+    ///
+    /// # Errors
+    /// As [`Row::checked`].
+    pub fn check(row: &[f32]) -> Result<()> {
+        Row::check(row, "rows", 0).map(|_| ())
+    }
+
     /// Weights of any positive sum: the oracle's rows.
     ///
     /// # Errors
