@@ -297,7 +297,9 @@ class Speculator:
             return self._core.verify_ids(batch, sampled, top_ids)
         if top_ids is not None:
             raise InputError("top_ids belongs to sampled=; with logits= the rows are at hand")
-        rule = (lossy, []) if isinstance(lossy, str) else lossy and lossy._core()
+        rule: tuple[str, list[float]] | None = None
+        if lossy is not None:
+            rule = (lossy, []) if isinstance(lossy, str) else lossy._core()
         n = len(batch)
         columns = (
             _column("temperature", temperature, n, float),

@@ -43,6 +43,8 @@ static ALLOCATOR: Counting = Counting;
 
 const VOCAB: usize = 128_000;
 const NODES: usize = 64;
+/// Rows of the walk: seven accepted and one more.
+const READ: usize = 8;
 
 /// Median of microseconds, and bytes that a warm call allocates.
 fn time(mut f: impl FnMut()) -> (f64, usize) {
@@ -62,7 +64,8 @@ fn time(mut f: impl FnMut()) -> (f64, usize) {
 }
 
 /// A sum over rows: what reading them costs.
-#[inline(always)]
+#[inline(always)] // into its wide copy
+#[allow(clippy::inline_always)]
 fn read(rows: &[f32]) {
     let mut acc = [0f32; 64];
     for chunk in black_box(rows).chunks_exact(64) {
@@ -141,7 +144,6 @@ fn main() {
     let tree =
         TreeBatch::from_arrays(&tokens, &parents, &[0, NODES], &[1], DraftLaw::PointMass, VOCAB)
             .unwrap();
-    const READ: usize = 8;
     // Copies of the tree's rows: one stays in the cache, all together do not.
     let sets: Vec<Vec<f32>> = (0..5).map(|_| logits.clone()).collect();
     for (name, used) in [("warm", 1), ("cold", sets.len())] {
