@@ -18,52 +18,11 @@
 //   number of iterations and may shuffle;
 // * a row's history is ascending and distinct (the caller's promise); ids beyond the vocabulary are ignored;
 // * every word of `parts` is written, so neither memory nor atomics need a first launch to clear them.
-#include "rows.cuh"
-
-// What a row asks for, 32 bytes; trivium_cuda::race::RaceRow.
-struct RaceRow {
-    u64 seed;
-    u32 index;
-    u32 branch;
-    float factor;  // 1 / temperature; 0 is greedy: no noise
-    float repetition;
-    float frequency;
-    float presence;
-};
+#include "asked.cuh"
 
 constexpr u32 TILE = 16384u;
 constexpr u32 THREADS = 256u;
 constexpr u32 WARPS = THREADS / 32u;
-constexpr float MAX_FLOAT = 3.40282346638528859811704183484516925e38f;
-
-__device__ __forceinline__ float clamp_finite(float x)
-{
-    return x > MAX_FLOAT ? MAX_FLOAT : x < -MAX_FLOAT ? -MAX_FLOAT : x;
-}
-
-// Repetition, then frequency and presence, on the finite logit of `token`, which the history [begin, end) holds.
-// A call: rare and long.
-__device__ __noinline__ float penalise(float z, u32 token, const int* __restrict__ tokens,
-                                       const int* __restrict__ counts, u32 begin, u32 end,
-                                       float repetition, float frequency, float presence)
-{
-    while (end - begin > 1u) {
-        const u32 middle = begin + (end - begin) / 2u;
-        if ((u32)tokens[middle] <= token) {
-            begin = middle;
-        } else {
-            end = middle;
-        }
-    }
-    if (repetition != 1.0f) {
-        z = clamp_finite(z < 0.0f ? z * repetition : z / repetition);
-    }
-    if (frequency != 0.0f || presence != 0.0f) {
-        z = clamp_finite(z - ((float)counts[begin] * frequency + presence));
-    }
-    return z;
-}
-
 // The N best of what a thread saw, best first; 0 is nothing.
 template <u32 N> struct Best {
     u64 at[N];
@@ -136,7 +95,7 @@ template <typename E, u32 N>
 __device__ __forceinline__ void race_rows(const typename E::Bits* __restrict__ logits,
                                           const int* __restrict__ row_indices,
                                           const u32* __restrict__ mask,
-                                          const RaceRow* __restrict__ asked,
+                                          const AskedRow* __restrict__ asked,
                                           const int* __restrict__ seen_starts,
                                           const int* __restrict__ seen_tokens,
                                           const int* __restrict__ seen_counts,
@@ -155,7 +114,7 @@ __device__ __forceinline__ void race_rows(const typename E::Bits* __restrict__ l
             const typename E::Bits* row = logits + (u64)source * stride;
             const u32* allowed_row = mask == nullptr ? nullptr : mask + (u64)r * mask_words;
             const bool aligned = ((u64)row & 15u) == 0u;
-            const RaceRow p = asked[r];
+            const AskedRow p = asked[r];
             const u32 h0 = seen_starts == nullptr ? 0u : (u32)seen_starts[r];
             const u32 h1 = seen_starts == nullptr ? 0u : (u32)seen_starts[r + 1u];
             float bound = neg_infinity();  // a key that some token of the warp has
@@ -240,7 +199,7 @@ __device__ __forceinline__ void race_rows(const typename E::Bits* __restrict__ l
 #define RACE(NAME, E, N)                                                                           \
     extern "C" __global__ void __launch_bounds__(THREADS)                                          \
         NAME(const E::Bits* __restrict__ logits, const int* __restrict__ row_indices,              \
-             const u32* __restrict__ mask, const RaceRow* __restrict__ asked,                      \
+             const u32* __restrict__ mask, const AskedRow* __restrict__ asked,                      \
              const int* __restrict__ seen_starts, const int* __restrict__ seen_tokens,             \
              const int* __restrict__ seen_counts, u64* __restrict__ parts, u64 stride, u32 rows,   \
              u32 vocab, u32 logits_rows, u32 mask_words)                                           \

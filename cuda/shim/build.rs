@@ -32,6 +32,19 @@ const RACE_KERNELS: &[&str] = &[
 ];
 /// Faults of the race are compiled for these alone: a variant of all would take minutes.
 const RACE_FEW: &[&str] = &["race_1_f32", "race_8_bf16", "race_merge"];
+const CDF: &str = "../kernels/cdf.cu";
+const CDF_KERNELS: &[&str] = &[
+    "cdf_weigh_f32",
+    "cdf_weigh_f16",
+    "cdf_weigh_bf16",
+    "cdf_pick_f32",
+    "cdf_pick_f16",
+    "cdf_pick_bf16",
+    "cdf_floor_f32",
+    "cdf_floor_f16",
+    "cdf_floor_bf16",
+];
+const CDF_FEW: &[&str] = &["cdf_weigh_bf16", "cdf_pick_bf16", "cdf_floor_bf16"];
 const STAT: &str = "../kernels/row_stat.cu";
 const STAT_KERNELS: &[&str] = &["row_stat_f32", "row_stat_f16", "row_stat_bf16", "row_stat_merge"];
 const STAT_FEW: &[&str] = &["row_stat_bf16", "row_stat_merge"];
@@ -48,6 +61,11 @@ const fn apply(variant: &'static str, from: &'static str, to: &'static str) -> U
 const fn race(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
     let replace = Some((from, to));
     Unit { source: RACE, kernels: RACE_FEW, variant, replace, define: None }
+}
+
+const fn cdf(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
+    let replace = Some((from, to));
+    Unit { source: CDF, kernels: CDF_FEW, variant, replace, define: None }
 }
 
 const fn stat(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
@@ -119,7 +137,7 @@ const UNITS: &[Unit] = &[
         "atomicOr(&seen[at >> 5], 1u << (at & 31u));",
         "seen[at >> 5] |= 1u << (at & 31u);",
     ),
-    race("every_count_one", "(float)counts[begin] * frequency", "1.0f * frequency"),
+    race("every_count_one", "(float)counts[at] * frequency", "1.0f * frequency"),
     race("penalty_sign", "z < 0.0f ? z * repetition : z / repetition", "z / repetition"),
     race("second_tile_lost", "tile += (u64)gridDim.x * TILE", "tile += vocab"),
     race("flags_of_one_warp", "wrong |= flags[w];", ""),
@@ -130,7 +148,60 @@ const UNITS: &[Unit] = &[
     ),
     race("winner_kept", "            best.pop();", ""),
     race("nan_runs", "wrong |= is_bad(x[i]) ? STATUS_BAD : 0u;", ""),
-    race("stray_index", "source < logits_rows", "true"),
+    race("stray_index", "if (source < logits_rows)", "if (true)"),
+    whole(CDF, CDF_KERNELS),
+    cdf("other_noise", "p.branch, PURPOSE_CDF)", "p.branch, PURPOSE_RACE)"),
+    cdf("a_block_late", "before + m > target", "before > target"),
+    cdf(
+        "tail_overrun",
+        "token < vocab ? row.at(token, p, wrong) : neg_infinity()",
+        "row.at(token, p, wrong)",
+    ),
+    cdf(
+        "a_block_lost",
+        "b < blocks; b += gridDim.x * WEIGH_WARPS",
+        "b + 1u < blocks; b += gridDim.x * WEIGH_WARPS",
+    ),
+    cdf(
+        "sum_of_half",
+        "for (int d = 16; d > 0; d >>= 1) {\n        sum +=",
+        "for (int d = 8; d > 0; d >>= 1) {\n        sum +=",
+    ),
+    cdf(
+        "factor_of_block_lost",
+        "parts[b].sum * (double)weight(parts[b].top - max)",
+        "parts[b].sum",
+    ),
+    cdf("factor_of_token_lost", "cumulative += (double)wl * factor", "cumulative += (double)wl"),
+    cdf("starts_at_zero", "double cumulative = before;", "double cumulative = 0.0;"),
+    cdf("greedy_draws", "                if (p.factor == 0.0f) {", "                if (false) {"),
+    cdf("penalties_ignored", "seen_begin < seen_end &&", "false &&"),
+    cdf("mask_ignored", "mask != nullptr && (w >=", "false && (w >="),
+    cdf("temperature_ignored", "x : x * p.factor;", "x : x;"),
+    cdf("floor_ignored", "floor != 0 && x[j]", "false && x[j]"),
+    cdf("k_off_by_one", "max, p.top_k, 3u", "max, p.top_k + 1u, 3u"),
+    cdf("k_splits_equals", "p.top_k, 3u, counts", "p.top_k, 6u, counts"),
+    cdf(
+        "p_of_the_whole",
+        "weigh_block(row, p, b, vocab, floor);\n                        if",
+        "weigh_block(row, p, b, vocab, 0);\n                        if",
+    ),
+    cdf("p_keeps_equals", "max, target, 6u", "max, target, 3u"),
+    cdf("min_p_off", "float least = max + p.ln_min_p;", "float least = max + 0.5f * p.ln_min_p;"),
+    cdf("bins_not_cleared", "counts[i] = 0;", ""),
+    cdf(
+        "cleared_too_late",
+        "            counts[i] = 0;\n        }\n        __syncthreads();",
+        "            counts[i] = 0;\n        }",
+    ),
+    cdf(
+        "plain_add",
+        "atomicAdd(&counts[(u32)(word >> shift) & ((1u << bits) - 1u)], mass);",
+        "counts[(u32)(word >> shift) & ((1u << bits) - 1u)] += mass;",
+    ),
+    cdf("prefix_lost", "const bool inside = d == 0u ||", "const bool inside = true ||"),
+    cdf("target_kept", "target -= above;", ""),
+    cdf("max_of_one_warp", "max = tops[w] > max ? tops[w] : max;", ""),
     whole(STAT, STAT_KERNELS),
     stat("no_rescale", "sum *= e;", ""),
     stat(

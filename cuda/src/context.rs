@@ -18,6 +18,7 @@ use trivium_core::{Error, Result};
 /// The committed PTX, each with the entries it holds.
 pub(crate) const MODULES: &[(&str, &[&CStr])] = &[
     (concat!(include_str!("../ptx/apply_mask.ptx"), "\0"), crate::apply_mask::ENTRIES),
+    (concat!(include_str!("../ptx/cdf.ptx"), "\0"), crate::cdf::ENTRIES),
     (concat!(include_str!("../ptx/race.ptx"), "\0"), crate::race::ENTRIES),
     (concat!(include_str!("../ptx/row_stat.ptx"), "\0"), crate::row_stat::ENTRIES),
     (concat!(include_str!("../ptx/tree.ptx"), "\0"), crate::tree::ENTRIES),
@@ -201,6 +202,8 @@ mod tests {
                 let name = entry.to_str().unwrap();
                 let expected = match name {
                     n if n.starts_with("apply_mask") => "88844844",
+                    n if n.starts_with("cdf_pick") => "88888888444488888",
+                    n if n.starts_with("cdf") => "88888888444488",
                     "race_merge" => "88884444",
                     n if n.starts_with("race") => "8888888884444",
                     "row_stat_merge" => "888844",

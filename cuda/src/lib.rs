@@ -9,6 +9,8 @@
 //! | [`driver`] | is there a driver, which devices; errors and panics of the driver layer as values |
 //! | [`context`] | [`Context`]: the primary context of a device with the kernels loaded, once a process |
 //! | [`apply_mask`](mod@apply_mask) | the packed token mask onto logits in device memory |
+//! | [`asked`] | what rows ask for: address of noise, temperature, penalties, truncation |
+//! | [`cdf`] | draws by inverse CDF, with top-k, top-p, min-p |
 //! | [`race`](mod@race) | draws by race, first arrivals, the best ids: temperature, penalties, mask in one read |
 //! | [`row_stat`](mod@row_stat) | the two best logits, sum of exponentials, entropy |
 //! | [`tree`] | verification by sampled ids, attention masks |
@@ -26,6 +28,8 @@
 #![allow(unsafe_code, reason = "a driver is called through its C interface; see above")]
 
 pub mod apply_mask;
+pub mod asked;
+pub mod cdf;
 pub mod context;
 pub mod driver;
 pub mod plan;
@@ -34,10 +38,12 @@ pub mod row_stat;
 pub mod tree;
 
 pub use apply_mask::{ApplyMask, apply_mask};
+pub use asked::{AskedRow, AskedRows, Seen};
+pub use cdf::{CdfDraw, cdf_draw};
 pub use context::{Context, Stream};
 pub use driver::{DeviceInfo, Doctor, doctor, is_available};
 pub use plan::{LogitsRows, Plan};
-pub use race::{Race, RaceRow, Seen, race};
+pub use race::{Race, race};
 pub use row_stat::{RowStat, row_stat};
 pub use tree::{TreeMask, TreeWalk, Trees, tree_mask, tree_walk};
 

@@ -9,8 +9,9 @@
 //! drafts of a shared race.
 
 use crate::DeviceSlice;
+use crate::asked::AskedRows;
 use crate::context::{Context, Stream};
-use crate::plan::{LogitsRows, MAX_BLOCKS, MAX_Y, Plan, by_dtype, check_slice, check_some, small};
+use crate::plan::{MAX_BLOCKS, MAX_Y, Plan, by_dtype, check_slice};
 use std::ffi::CStr;
 use trivium_core::{Error, Result};
 
@@ -31,63 +32,20 @@ pub const TILE: usize = 16_384;
 pub const MAX_WINNERS: usize = 8;
 const THREADS: u32 = 256;
 
-/// What one row asks for: 32 bytes, as the device reads them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C)]
-pub struct RaceRow {
-    /// The request's seed.
-    pub seed: u64,
-    /// Absolute index, prompt included, of the token being chosen.
-    pub index: u32,
-    /// Trace number among sibling samples.
-    pub branch: u32,
-    /// One over the temperature; 0 is greedy.
-    pub factor: f32,
-    /// Repetition penalty of tokens seen; 1 is none.
-    pub repetition: f32,
-    /// Frequency penalty; 0 is none.
-    pub frequency: f32,
-    /// Presence penalty; 0 is none.
-    pub presence: f32,
-}
-
-/// Tokens that rows have seen, CSR over the asked rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// int32 \[rows + 1\], ascending from 0.
-    pub starts: DeviceSlice,
-    /// int32: ids, ascending and distinct within a row; ids beyond the vocabulary are ignored.
-    pub tokens: DeviceSlice,
-    /// int32: how often each occurred.
-    pub counts: DeviceSlice,
-}
-
-/// A race of `rows` rows.
+/// A race of some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Race {
-    /// Logits, only read.
-    pub logits: LogitsRows,
-    /// Rows that race.
-    pub rows: usize,
-    /// int32 \[`rows`\]: the logits row of each; `None`: row `r` is logits row `r`.
-    pub row_indices: Option<DeviceSlice>,
-    /// Packed masks, `rows` × `mask_words`; `None` allows all.
-    pub mask: Option<DeviceSlice>,
-    /// Words of a mask row. Logits beyond them are forbidden.
-    pub mask_words: usize,
-    /// [`RaceRow`] \[`rows`\]; `len` counts rows.
-    pub asked: DeviceSlice,
-    /// What penalties act on; `None`: nothing was seen.
-    pub seen: Option<Seen>,
+    /// The rows; truncations are ignored.
+    pub rows: AskedRows,
     /// Winners a row, 1 to [`MAX_WINNERS`].
     pub winners: usize,
     /// u64: scratch memory, [`workspace`](Self::workspace) words; need not be cleared.
     pub workspace: DeviceSlice,
-    /// int32 \[`rows`, `winners`\]: ids, best first; -1 where there is none.
+    /// int32 \[rows, `winners`\]: ids, best first; -1 where there is none.
     pub tokens: DeviceSlice,
-    /// f32 \[`rows`, `winners`\]: their keys (scaled logit plus noise).
+    /// f32 \[rows, `winners`\]: their keys (scaled logit plus noise).
     pub keys: DeviceSlice,
-    /// u32 \[`rows`\]: 0, or why a row has no answer: 1 nothing is allowed, 2 an allowed logit is NaN or +inf, 4 its
+    /// u32 \[rows\]: 0, or why a row has no answer: 1 nothing is allowed, 2 an allowed logit is NaN or +inf, 4 its
     /// index lies outside the logits, 8 the temperature carries a logit beyond f32.
     pub status: DeviceSlice,
 }
@@ -98,14 +56,14 @@ impl Race {
     }
 
     fn blocks(&self) -> usize {
-        let all = self.logits.vocab.div_ceil(TILE).max(1);
-        let y = self.rows.clamp(1, MAX_Y as usize);
+        let all = self.rows.logits.vocab.div_ceil(TILE).max(1);
+        let y = self.rows.rows.clamp(1, MAX_Y as usize);
         all.min((MAX_BLOCKS as usize / y).max(1))
     }
 
     /// Words of scratch memory that this race needs.
     pub fn workspace(&self) -> usize {
-        self.rows.saturating_mul(self.blocks()).saturating_mul(self.kept() + 1)
+        self.rows.rows.saturating_mul(self.blocks()).saturating_mul(self.kept() + 1)
     }
 
     /// Validates the shapes and decides the launches; `None` where there is nothing to do.
@@ -114,57 +72,24 @@ impl Race {
     /// `InvalidInput` if a buffer is too short, null or misaligned, rows overlap, or a number does not fit the
     /// kernel's types.
     pub fn plan(&self) -> Result<Option<[Plan; 2]>> {
-        let (logits_rows, vocab) = self.logits.check()?;
-        let rows = small("rows", self.rows)?;
-        let mask_words = small("mask_words", self.mask_words)?;
+        let rows = self.rows.check()?;
         if !(1..=MAX_WINNERS).contains(&self.winners) {
             let why = format!("{} is not from 1 to {MAX_WINNERS}", self.winners);
             return Err(Error::input("winners", why));
         }
-        match self.row_indices {
-            Some(indices) => check_slice("row_indices", indices, Some(self.rows), 4)?,
-            None if rows > logits_rows => {
-                let why = format!("{rows} rows need row_indices into {logits_rows} logits rows");
-                return Err(Error::input("rows", why));
-            }
-            None => {}
-        }
-        check_some("mask", self.mask, self.rows.checked_mul(self.mask_words), 4)?;
-        check_slice("asked", self.asked, Some(self.rows), 8)?;
-        if let Some(seen) = self.seen {
-            check_slice("seen.starts", seen.starts, Some(self.rows + 1), 4)?;
-            if seen.tokens.len != seen.counts.len {
-                let why = format!("{} counts for {} tokens", seen.counts.len, seen.tokens.len);
-                return Err(Error::input("seen.counts", why));
-            }
-            check_slice("seen.tokens", seen.tokens, Some(seen.tokens.len), 4)?;
-            check_slice("seen.counts", seen.counts, Some(seen.tokens.len), 4)?;
-        }
-        let answers = self.rows.checked_mul(self.winners);
+        let answers = self.rows.rows.checked_mul(self.winners);
         check_slice("workspace", self.workspace, Some(self.workspace()), 8)?;
         check_slice("tokens", self.tokens, answers, 4)?;
         check_slice("keys", self.keys, answers, 4)?;
-        check_slice("status", self.status, Some(self.rows), 4)?;
+        check_slice("status", self.status, Some(self.rows.rows), 4)?;
         if rows == 0 {
             return Ok(None);
         }
         let (blocks, kept) = (self.blocks() as u32, self.kept() as u32);
         let entries = if kept == 1 { &ENTRIES[..3] } else { &ENTRIES[3..6] };
         let grid = [blocks, rows.min(MAX_Y), 1];
-        let race = Plan::new(by_dtype(entries, self.logits.dtype), grid, THREADS)
-            .wide(self.logits.logits.address)
-            .slice(self.row_indices)
-            .slice(self.mask)
-            .wide(self.asked.address)
-            .slice(self.seen.map(|s| s.starts))
-            .slice(self.seen.map(|s| s.tokens))
-            .slice(self.seen.map(|s| s.counts))
-            .wide(self.workspace.address)
-            .wide(self.logits.stride as u64)
-            .word(rows)
-            .word(vocab)
-            .word(logits_rows)
-            .word(mask_words);
+        let race = Plan::new(by_dtype(entries, self.rows.logits.dtype), grid, THREADS);
+        let race = self.rows.numbers(self.rows.addresses(race).wide(self.workspace.address));
         let merge = Plan::new(ENTRIES[6], [rows.min(MAX_BLOCKS), 1, 1], 32)
             .wide(self.workspace.address)
             .wide(self.tokens.address)

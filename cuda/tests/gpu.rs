@@ -10,6 +10,7 @@
 
 mod common;
 
+use common::cdf::{cdf_jobs, large_cdf_jobs};
 use common::job::{Buffer, Job, Memory};
 use common::race::{large_race_jobs, race_jobs};
 use common::row_stat::stat_jobs;
@@ -120,13 +121,15 @@ fn on_the_device() {
         assert_eq!(run::<bf16>(context, case), Ok(()), "bf16, {case:?}");
         cases += 3;
     }
-    let (races, stats, (walks, masks)) = (race_jobs(), stat_jobs(), tree_jobs());
+    let (races, draws) = (race_jobs(), cdf_jobs());
+    let (stats, (walks, masks)) = (stat_jobs(), tree_jobs());
     // The stand-in runs a few of each: the kernels have their own tests on the CPU.
     let on_cpu = found.devices[0].name.contains("stand-in");
     let step = if on_cpu { 9 } else { 1 };
     let jobs = races
         .iter()
         .map(|j| j as &dyn Job)
+        .chain(draws.iter().map(|j| j as &dyn Job))
         .chain(stats.iter().map(|j| j as &dyn Job))
         .chain(walks.iter().map(|j| j as &dyn Job))
         .chain(masks.iter().map(|j| j as &dyn Job))
@@ -137,6 +140,10 @@ fn on_the_device() {
     }
     if !on_cpu {
         for job in large_race_jobs() {
+            assert_eq!(run_job(context, &job), Ok(()), "{job:?}");
+            cases += 1;
+        }
+        for job in large_cdf_jobs() {
             assert_eq!(run_job(context, &job), Ok(()), "{job:?}");
             cases += 1;
         }

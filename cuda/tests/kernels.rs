@@ -5,9 +5,11 @@
 
 mod common;
 
+use common::cdf::{CdfJob, cdf_jobs, large_cdf_jobs};
 use common::job::{Job, catch_all, on_cpu};
 use common::race::{RaceJob, large_race_jobs, race_jobs};
 use common::row_stat::{StatJob, stat_jobs};
+use common::rows::Rows;
 use common::tree::{Forest, MaskJob, WalkJob, tree_jobs};
 use proptest::prelude::*;
 use trivium_cuda::Dtype;
@@ -54,6 +56,21 @@ fn every_planted_bug_of_the_race_is_caught() {
 }
 
 #[test]
+fn draws_by_cdf_equal_their_twin() {
+    if !skipped() {
+        all_pass(&cdf_jobs());
+        all_pass(&large_cdf_jobs());
+    }
+}
+
+#[test]
+fn every_planted_bug_of_the_draws_by_cdf_is_caught() {
+    if !skipped() {
+        all_caught("cdf", &dynamic(&cdf_jobs()), 20);
+    }
+}
+
+#[test]
 fn statistics_equal_their_twin() {
     if !skipped() {
         all_pass(&stat_jobs());
@@ -94,20 +111,18 @@ fn vocab() -> impl Strategy<Value = usize> {
 }
 
 prop_compose! {
-    fn any_race()(
+    fn any_rows()(
         (dtype, vocab, padding, lead) in (dtype(), vocab(), 0usize..9, 0usize..9),
         logits_rows in 1usize..4,
         (indices, masked) in (prop::option::of(prop::collection::vec(-1i32..4, 1..4)), -2i32..3),
         seen in prop::option::of(0usize..60),
-        winners in prop_oneof![Just(1usize), 2usize..=8],
-        (spread, broken, one_block, seed) in (1i32..50, prop::bool::weighted(0.2), any::<bool>(), any::<u64>()),
-    ) -> RaceJob {
+        (spread, broken, seed) in (1i32..50, prop::bool::weighted(0.2), any::<u64>()),
+    ) -> Rows {
         // From two words too few to one too many; -2: no mask.
         let words = trivium_core::mask::words(vocab) as i32;
         let mask_words = (masked > -2).then_some((words + masked - 1).max(0) as usize);
-        RaceJob {
-            dtype, vocab, padding, lead, logits_rows, indices, mask_words, seen, winners, spread,
-            broken, one_block, seed,
+        Rows {
+            dtype, vocab, padding, lead, logits_rows, indices, mask_words, seen, spread, broken, seed,
         }
     }
 }
@@ -131,8 +146,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn any_race_equals_its_twin(job in any_race()) {
+    fn any_race_equals_its_twin(
+        rows in any_rows(), winners in prop_oneof![Just(1usize), 2usize..=8], one_block: bool,
+    ) {
         if BUILT {
+            let job = RaceJob { rows, winners, one_block };
+            prop_assert_eq!(on_cpu(&job, ""), Ok(()));
+        }
+    }
+
+    #[test]
+    fn any_draw_by_cdf_equals_its_twin(rows in any_rows(), truncate: bool, one_block: bool) {
+        if BUILT {
+            let job = CdfJob { rows, truncate, one_block };
             prop_assert_eq!(on_cpu(&job, ""), Ok(()));
         }
     }

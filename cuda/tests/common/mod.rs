@@ -6,9 +6,11 @@
     reason = "tests; shared by binaries, which use parts of it"
 )]
 
+pub mod cdf;
 pub mod job;
 pub mod race;
 pub mod row_stat;
+pub mod rows;
 pub mod tree;
 
 use half::{bf16, f16};

@@ -1,0 +1,143 @@
+//! Draws by inverse CDF: what they are asked, and the answer of `trivium_core`'s draw under trivium-sample's law.
+
+use super::job::{Buffer, Job, Memory, write};
+use super::rows::{Rows, any_rows, large_rows};
+use trivium_core::logits::LogitsRow;
+use trivium_core::{Address, Draw, ScaledRow, TargetLaw};
+use trivium_cuda::{CdfDraw, Context, DeviceSlice, Plan, Stream, cdf_draw};
+use trivium_sample::Params;
+
+/// Largest absolute difference of a log-probability.
+const BOUND: f32 = 1e-5;
+
+/// A draw.
+#[derive(Debug, Clone)]
+pub struct CdfJob {
+    pub rows: Rows,
+    pub truncate: bool,
+    /// Launch one block whatever the plan says: the kernel's loops must cover the rest.
+    pub one_block: bool,
+}
+
+impl CdfJob {
+    /// What row `r` must answer: the token and its log-probability, or the status.
+    fn expected(&self, logits: &[u32], r: usize) -> Result<(u32, f32), u32> {
+        let (asked, row) = self.rows.penalised(logits, r)?;
+        let mut law = ScaledRow::new();
+        // The rules of the pipeline, by the temperature's own factor: 1 / T of a T that was inverted once is T.
+        let greedy = asked.factor == 0.0;
+        law.load_raw(LogitsRow::F32(&row), None);
+        law.settle().unwrap();
+        if greedy {
+            law.make_greedy();
+        } else {
+            let scaled: Vec<f32> = row
+                .iter()
+                .map(|&x| if asked.factor == 1.0 { x } else { x * asked.factor })
+                .collect();
+            let whole = Params { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+            let params = Params {
+                top_k: asked.top_k as usize,
+                top_p: asked.top_p,
+                min_p: asked.ln_min_p.exp(),
+                ..whole
+            };
+            let params = if self.truncate { params } else { whole };
+            params.process(LogitsRow::F32(&scaled), None, &mut law).unwrap();
+        }
+        let address = Address::new(asked.seed, asked.index, asked.branch);
+        let token = law.draw(Draw::Cdf, address);
+        Ok((token, law.log_prob(token)))
+    }
+
+    fn args(&self, at: &[u64]) -> CdfDraw {
+        let rows = self.rows.rows();
+        let slice = |i: usize, len: usize| DeviceSlice { address: at[i], len };
+        let mut draw = CdfDraw {
+            rows: self.rows.args(at),
+            truncate: self.truncate,
+            workspace: DeviceSlice { address: at[7], len: 0 },
+            tokens: slice(8, rows),
+            log_probs: slice(9, rows),
+            status: slice(10, rows),
+        };
+        draw.workspace.len = draw.workspace();
+        draw
+    }
+}
+
+impl Job for CdfJob {
+    fn buffers(&self) -> Vec<Buffer> {
+        let mut buffers = self.rows.buffers();
+        buffers.extend([
+            write(c"workspace", Memory::U64(vec![u64::MAX; self.args(&[8; 11]).workspace.len])),
+            write(c"tokens", Memory::U32(vec![0xDEAD; self.rows.rows()])),
+            write(c"log_probs", Memory::U32(vec![0xDEAD; self.rows.rows()])),
+            write(c"status", Memory::U32(vec![77; self.rows.rows()])),
+        ]);
+        buffers
+    }
+
+    fn plans(&self, at: &[u64]) -> Vec<Plan> {
+        let (floor, plans) = self.args(at).plan().unwrap().unwrap();
+        let mut plans: Vec<Plan> = floor.into_iter().chain(plans).collect();
+        if self.one_block {
+            for plan in &mut plans {
+                plan.grid = [1, 1, 1];
+            }
+        }
+        plans
+    }
+
+    unsafe fn enqueue(
+        &self,
+        context: &Context,
+        stream: Stream,
+        at: &[u64],
+    ) -> trivium_core::Result<()> {
+        // SAFETY: the caller's word.
+        unsafe { cdf_draw(context, stream, &self.args(at)) }
+    }
+
+    fn check(&self, after: &[Buffer]) -> Result<(), String> {
+        let logits = self.rows.logits();
+        let (tokens, log_probs) = (after[8].memory.i32s(), after[9].memory.f32s());
+        for r in 0..self.rows.rows() {
+            let expected = self.expected(&logits, r);
+            let status = expected.err().unwrap_or(0);
+            let (token, log_prob) =
+                expected.map_or((-1, f32::NEG_INFINITY), |(token, l)| (token.cast_signed(), l));
+            if after[10].memory.u32s()[r] != status {
+                return Err(format!(
+                    "row {r}: status {}, not {status}",
+                    after[10].memory.u32s()[r]
+                ));
+            }
+            let far = (log_probs[r] - log_prob).abs() > BOUND;
+            if tokens[r] != token || far {
+                let found = (tokens[r], log_probs[r]);
+                return Err(format!("row {r}: {found:?}, the twin has {:?}", (token, log_prob)));
+            }
+        }
+        Ok(())
+    }
+
+    fn seed(&self) -> u64 {
+        self.rows.seed
+    }
+}
+
+/// Draws around every border.
+pub fn cdf_jobs() -> Vec<CdfJob> {
+    any_rows(&[(1, 2), (31, 6), (33, 6), (255, 4), (257, 4), (1_100, 12), (16_385, 1)])
+        .into_iter()
+        .enumerate()
+        .map(|(i, rows)| CdfJob { truncate: i % 3 != 0, one_block: rows.seed % 2 == 0, rows })
+        .collect()
+}
+
+/// Vocabularies of real models.
+pub fn large_cdf_jobs() -> Vec<CdfJob> {
+    let job = |(i, rows)| CdfJob { rows, truncate: i == 1, one_block: false };
+    large_rows().into_iter().enumerate().map(job).collect()
+}
