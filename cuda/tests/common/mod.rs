@@ -2,6 +2,7 @@
 #![allow(
     unreachable_pub,
     dead_code,
+    clippy::struct_field_names,
     clippy::unwrap_used,
     reason = "tests; shared by binaries, which use parts of it"
 )]
