@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "Controller",
+    "DraftTree",
     "EntropySwitch",
     "GrammarMask",
     "Heal",
@@ -16,21 +18,34 @@ __all__ = [
     "Request",
     "RewardGate",
     "Sampler",
+    "Sequoia",
     "Speculator",
+    "StateSpacePlan",
+    "Template",
     "TreeBatch",
+    "TreeBuilder",
     "Verified",
     "Vocabulary",
     "Voter",
     "__version__",
     "back_off",
     "build_corpus",
+    "builder_takes",
+    "builders",
     "check_mutants",
     "check_verifiers",
+    "control_names",
     "covers",
     "cuda_doctor",
     "fill_batch",
+    "merge_attention",
+    "merge_trees",
+    "ppd_best_size",
+    "ppd_solve",
+    "prune_by_draft",
     "replay_keys",
     "transform_rows",
+    "ucb_radius",
     "verifier_takes",
     "verifiers",
     "verify_tree",
@@ -448,3 +463,171 @@ class Matcher:
 def fill_batch(
     matchers: Sequence[Matcher], out: Any, rows: Any | None, threads: int | None
 ) -> None: ...
+def control_names() -> list[str]: ...
+def ucb_radius(pulls: float, round: float, arms: int, longest: float, delta: float) -> float: ...
+
+@final
+class Controller:
+    def __new__(cls, policy: str) -> Controller: ...
+    @property
+    def policy(self) -> str: ...
+    def length(
+        self, *, seed: int = 0, index: int = 1, branch: int = 0, requests: int = 1
+    ) -> int: ...
+    def before_sample(
+        self,
+        position: int,
+        q: Any | None = None,
+        *,
+        top: float | None = None,
+        entropy: float | None = None,
+        survival: float = 1.0,
+        seed: int = 0,
+        index: int = 1,
+        branch: int = 0,
+    ) -> bool: ...
+    def after_include(
+        self,
+        position: int,
+        p: float,
+        q: Any | None = None,
+        *,
+        top: float | None = None,
+        entropy: float | None = None,
+        survival: float = 1.0,
+        seed: int = 0,
+        index: int = 1,
+        branch: int = 0,
+    ) -> bool: ...
+    def calibrated(self, p: float) -> float: ...
+    def report(
+        self,
+        *,
+        allowed: int,
+        drafted: int,
+        accepted: int,
+        depth: int | None = None,
+        cost: float | None = None,
+        path: Sequence[tuple[float, float, float, bool]] = ...,
+    ) -> None: ...
+    def observe_forward(self, nodes: int, seconds: float) -> None: ...
+    def fork(self) -> Controller: ...
+    def fresh(self) -> Controller: ...
+
+@final
+class Template:
+    def __new__(cls, parents: Any, ranks: Any) -> Template: ...
+    @staticmethod
+    def from_choices(choices: Sequence[Sequence[int]]) -> Template: ...
+    @staticmethod
+    def chain(n: int) -> Template: ...
+    @staticmethod
+    def cartesian(widths: Sequence[int]) -> Template: ...
+    @staticmethod
+    def from_child_counts(counts: Sequence[int]) -> Template: ...
+    @staticmethod
+    def from_acceptance(table: Sequence[Sequence[float]], max_nodes: int) -> Template: ...
+    def __len__(self) -> int: ...
+    @property
+    def parents(self) -> NDArray[np.int32]: ...
+    @property
+    def ranks(self) -> NDArray[np.int32]: ...
+    @property
+    def depths(self) -> NDArray[np.int32]: ...
+    def level_sizes(self) -> list[int]: ...
+    def expected(self, table: Sequence[Sequence[float]]) -> float: ...
+    def by_level(self, last: int, levels: Sequence[Sequence[int]]) -> DraftTree: ...
+
+@final
+class Sequoia:
+    def __new__(cls, acceptance: Sequence[float], max_nodes: int, max_depth: int) -> Sequoia: ...
+    def expected(self, nodes: int, depth: int) -> float: ...
+    def shape(self, nodes: int, depth: int) -> Template: ...
+    def best_size(
+        self, costs: Sequence[tuple[int, float]], draft_time: float
+    ) -> tuple[int, int, float, float]: ...
+
+@final
+class DraftTree:
+    @staticmethod
+    def from_arrays(tokens: Any, parents: Any, values: Sequence[float]) -> DraftTree: ...
+    def __len__(self) -> int: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def parents(self) -> NDArray[np.int32]: ...
+    @property
+    def depths(self) -> NDArray[np.int32]: ...
+    @property
+    def values(self) -> NDArray[np.float64]: ...
+    @property
+    def drawn(self) -> NDArray[np.bool_]: ...
+    @property
+    def builder(self) -> str: ...
+    @property
+    def law(self) -> str: ...
+    @property
+    def pruning(self) -> str: ...
+    @property
+    def q(self) -> NDArray[np.float32] | None: ...
+    @property
+    def expected(self) -> float: ...
+
+@final
+class TreeBuilder:
+    def __new__(
+        cls,
+        kind: str,
+        last: int,
+        vocab_size: int,
+        *,
+        seed: int = 0,
+        index: int = 1,
+        branch: int = 0,
+        verifier: str = "auto",
+        template: Template | None = None,
+        max_nodes: int = 64,
+        max_depth: int = 10,
+        top_k: int = 10,
+        widths: Sequence[int] = ...,
+        delta: float = 0.5,
+        threshold: float = 0.0,
+        width: int = 8,
+        policy: str = "fixed:4",
+    ) -> TreeBuilder: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def frontier(self) -> NDArray[np.int32]: ...
+    def tree(self) -> DraftTree: ...
+    def path(self, node: int) -> NDArray[np.int32]: ...
+    def push(self, rows: Any) -> None: ...
+    def finish(self) -> DraftTree: ...
+
+def builders() -> list[tuple[str, str, str]]: ...
+def builder_takes(builder: str, verifier: str) -> bool: ...
+def merge_trees(base: DraftTree, over: DraftTree, agreement: str, max_nodes: int) -> DraftTree: ...
+def prune_by_draft(tree: DraftTree, q: Any, top_k: int) -> DraftTree: ...
+def ppd_solve(accuracy: Sequence[Sequence[float]], size: int) -> dict[str, Any]: ...
+def ppd_best_size(
+    accuracy: Sequence[Sequence[float]], costs: Sequence[tuple[int, float]]
+) -> tuple[int, dict[str, Any]]: ...
+
+@final
+class StateSpacePlan:
+    def __new__(cls, parents: Any) -> StateSpacePlan: ...
+    @property
+    def chains(self) -> list[tuple[int, list[int]]]: ...
+    @property
+    def mask_words(self) -> NDArray[np.uint64]: ...
+    def cumulative(self, log_a: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def scan(
+        self, log_a: NDArray[np.float64], b: NDArray[np.float64], h0: NDArray[np.float64]
+    ) -> NDArray[np.float64]: ...
+
+def merge_attention(
+    first: NDArray[np.float32],
+    first_lse: NDArray[np.float32],
+    second: NDArray[np.float32],
+    second_lse: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...

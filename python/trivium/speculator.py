@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
+    from trivium.control import Policy
     from trivium.lossy import Threshold, TopK, Typical
 
 __all__ = ["Request", "Speculator", "TreeBatch", "Verified"]
@@ -69,9 +70,12 @@ class Speculator:
         ``"multi_round"``, ``"k_seq"``, ``"recursive"``, ``"sequoia"``, ``"greedy_plus_one"``,
         ``"spechub"``, ``"traversal"``, ``"gbv"``, ``"mixed"``. A verifier that would bias the
         drafts of a batch is refused when it is used (`UnsupportedError`).
-    policy : "auto" or "full", optional
+    policy : str or control.Policy, optional
         ``"auto"`` cuts each tree where the expected tokens per second are highest, once
-        `observe_forward` has reported times of two sizes; ``"full"`` uses the whole budget.
+        `observe_forward` has reported times of two sizes, and lets requests sleep for which
+        drafting does not pay; ``"full"`` uses the whole budget. Any other policy of
+        `trivium.control` chooses the size of each request's next tree within the budget from what
+        was accepted: ``"ucb"``, ``"svip:0.3"``, ``control.Ucb(arms=(2, 8))``.
     seed : int, optional
         Seed of requests that bring none; 64 bits.
     max_bytes : int, optional
@@ -115,7 +119,7 @@ class Speculator:
         max_nodes: int = 64,
         max_depth: int = 16,
         verifier: str = "auto",
-        policy: str = "auto",
+        policy: str | Policy = "auto",
         seed: int = 0,
         max_bytes: int = 256 << 20,
     ) -> None:
@@ -129,7 +133,13 @@ class Speculator:
             if not 0 <= value < 1 << 64:
                 raise InputError(f"{name}: {value} is outside 0..2^64")
         self._core = _core.Speculator(
-            vocab_size, [str(s) for s in sources], max_nodes, max_depth, policy, seed, max_bytes
+            vocab_size,
+            [str(s) for s in sources],
+            max_nodes,
+            max_depth,
+            str(policy),
+            seed,
+            max_bytes,
         )
         self._vocab_size = vocab_size
         self._verifier = verifier

@@ -12,6 +12,18 @@ token) and returns NumPy arrays. Where a form keeps the whole tree, its inverse 
 `parents_from_links`         inverse of the first-child / next-sibling tables
 `parents_from_ancestors`     inverse of an ancestor matrix
 ===========================  ====================================================================
+
+And trees from a drafter's rows (`trivium.builders`):
+
+===========================  ====================================================================
+`Builder`                    templates, chains, OPT-Tree, EAGLE-2, LongSpec, DySpec, RSD
+`Template`, `Sequoia`        fixed shapes: choices, products, the best for measured acceptance
+`ppd`                        PPD's trees, one a state
+`retrieved`, `merge`         trees of stores laid over drafted ones (RASD), `prune_by_draft` first
+`StateSpacePlan`             what hosts with a recurrent state need (STree)
+`merge_attention`            long text and tree attended apart (LongSpec)
+`to_batch`                   drafted trees as a `TreeBatch`
+===========================  ====================================================================
 """
 
 from __future__ import annotations
@@ -22,6 +34,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from trivium.builders import (
+    Builder,
+    DraftTree,
+    Sequoia,
+    StateSpacePlan,
+    Template,
+    builders,
+    merge,
+    merge_attention,
+    ppd,
+    prune_by_draft,
+    retrieved,
+    takes,
+    to_batch,
+)
 from trivium.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,15 +59,28 @@ if TYPE_CHECKING:
     from trivium.speculator import TreeBatch
 
 __all__ = [
+    "Builder",
+    "DraftTree",
     "SGLangTree",
+    "Sequoia",
+    "StateSpacePlan",
+    "Template",
     "TensorRTTree",
     "additive_mask",
     "arctic",
+    "builders",
     "flashinfer",
+    "merge",
+    "merge_attention",
     "parents_from_ancestors",
     "parents_from_links",
+    "ppd",
+    "prune_by_draft",
+    "retrieved",
     "sglang",
+    "takes",
     "tensorrt_llm",
+    "to_batch",
 ]
 
 

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 
 mod arrays;
 mod constraint;
+mod control;
 mod cuda;
 mod errors;
 mod grammar;
@@ -25,12 +26,15 @@ mod sampling;
 mod schema;
 mod sources;
 mod spec;
+mod trees;
 mod verify;
 mod vocab;
 mod voter;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::control::{PyController, control_names, ucb_radius_py};
     #[pymodule_export]
     use crate::cuda::cuda_doctor;
     #[pymodule_export]
@@ -41,6 +45,11 @@ mod _core {
     use crate::sources::build_corpus;
     #[pymodule_export]
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
+    #[pymodule_export]
+    use crate::trees::{
+        PyDraftTree, PySequoia, PyStateSpacePlan, PyTemplate, PyTreeBuilder, builder_takes,
+        builders, merge_attention_py, merge_trees, ppd_best_size, ppd_solve, prune_by_draft_py,
+    };
     #[pymodule_export]
     use crate::verify::{
         PyEntropySwitch, PyRewardGate, check_mutants, check_verifiers, transform_rows,

@@ -33,7 +33,7 @@ pub(crate) fn parents(py: Python<'_>, object: &Bound<'_, PyAny>) -> PyRes<Vec<i3
         .or_raise(py)
 }
 
-fn matrix(object: &Bound<'_, PyAny>, what: &'static str) -> PyRes<(Vec<f32>, usize)> {
+pub(crate) fn matrix(object: &Bound<'_, PyAny>, what: &'static str) -> PyRes<(Vec<f32>, usize)> {
     let foreign = logits(object, what)?;
     let view = foreign.logits()?;
     let mut out = Vec::with_capacity(view.rows() * view.vocab());

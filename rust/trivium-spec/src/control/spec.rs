@@ -1,4 +1,5 @@
-//! Controllers by name: `name`, `name:value,value`, `name:key=value`; lists are separated by `/`.
+//! Controllers by name: `name`, `name:value,value`, `name:key=value` (commas or semicolons); lists
+//! are separated by `/`.
 
 use super::{
     BestLength, Confidence, Controller, Disco, DraftVerify, Exp3, Fixed, PearlLength, Schedule,
@@ -278,7 +279,7 @@ impl FromStr for ControlSpec {
         for (slot, p) in values.iter_mut().zip(parameters) {
             *slot = Some(p.1);
         }
-        for (i, part) in rest.iter().flat_map(|r| r.split(',')).enumerate() {
+        for (i, part) in rest.iter().flat_map(|r| r.split([',', ';'])).enumerate() {
             let (slot, value) = match part.split_once('=') {
                 Some((key, value)) => {
                     let slot = parameters.iter().position(|p| p.0 == key.trim());

@@ -15,7 +15,7 @@
 //! may come and go by anything already drawn. What would break it: cutting a drawn node by its
 //! score, or testing a retrieved one against `q`.
 
-use super::DraftTree;
+use super::{Builder, DraftTree};
 use crate::tree::Role;
 use crate::tree::laws::most_likely;
 use crate::verify::Row;
@@ -68,6 +68,25 @@ pub fn prune_by_draft(retrieved: &DraftTree, q: Row<'_>, top_k: usize) -> Result
         out.values[at] *= q.at(retrieved.tokens[branch[n]]);
     }
     Ok(out)
+}
+
+/// What a merged tree is, by what the base was built with.
+///
+/// # Errors
+/// `Unsupported` for bases whose drawn siblings are neither alone nor drawn without replacement: the
+/// rule of mixed trees does not fit them.
+pub fn merged_kind(base: Builder) -> Result<Builder> {
+    match base {
+        Builder::Chain | Builder::RsdC | Builder::DySpec | Builder::RsdS | Builder::RasdDrawn => {
+            Ok(Builder::RasdDrawn)
+        }
+        b if !b.law().is_sampled() => Ok(Builder::Rasd),
+        b => Err(Error::unsupported(
+            format!("merging into a tree of builder {:?}", b.name()),
+            format!("drafts of law {:?}", b.law().name()),
+            "merge into chosen trees, or into draws without replacement (rsd_c, rsd_s, dyspec, chain)",
+        )),
+    }
 }
 
 /// Lays `over` onto `base` below one node 0 and keeps the best `max_nodes` (node 0 counted), every
@@ -194,6 +213,18 @@ mod tests {
                 prop_assert!(cut.len() == n && (cut.expected() - want).abs() < 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn bases_that_no_rule_fits_are_refused() {
+        use super::super::BUILDERS;
+        for b in BUILDERS {
+            match merged_kind(b) {
+                Ok(k) => assert_eq!(k == Builder::Rasd, !b.law().is_sampled()),
+                Err(e) => assert!(e.to_string().contains(b.name())),
+            }
+        }
+        assert!(merged_kind(Builder::IidPaths).is_err() && merged_kind(Builder::Sequoia).is_err());
     }
 
     #[test]

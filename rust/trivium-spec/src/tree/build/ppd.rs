@@ -12,8 +12,8 @@
 //!
 //! "Hardware-Aware Parallel Prompt Decoding for Memory-Efficient Acceleration of LLM Inference".
 //! `last(v) = value(v) (1 - Σ accuracy of its children)` is the probability that v is the last
-//! accepted node; the release weighs by the cumulative accuracy instead, which counts prompt tokens
-//! of nodes that were passed. Candidates are point masses and the shape is fixed by the state.
+//! accepted node; weighing by the cumulative accuracy instead would count prompt tokens of nodes that
+//! were passed. Candidates are point masses and the shape is fixed by the state.
 
 use super::template::probability;
 use super::{Template, budget};
