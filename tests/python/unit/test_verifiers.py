@@ -268,3 +268,42 @@ print(digest.hexdigest())
         digests.add(done.stdout.strip())
     assert len(digests) == 1
     assert len(digests.pop()) == 64
+
+
+def test_one_seed_may_serve_parallel_samples():
+    """Allowed: the same branch gives the same text, other branches independent ones."""
+    spec = Speculator(64, sources=[], seed=9)
+    z = np.zeros((1, 64), np.float32)
+
+    def text(**start):
+        req, out = spec.start([0], **start), []
+        for _ in range(24):
+            done = spec.verify(spec.propose([req]), logits=z)
+            out += done.tokens.tolist()
+            spec.commit(done)
+        return out
+
+    assert text(seed=4) == text(seed=4) == text(seed=4, branch=0)
+    others = [text(seed=4, branch=b) for b in range(1, 6)]
+    assert len({tuple(t) for t in [text(seed=4), *others]}) == 6
+    # Independent: they agree about once in 64 tokens.
+    agree = sum(a == b for t in others for a, b in zip(t, text(seed=4), strict=True))
+    assert agree < 16  # of 120, mean 1.9: probability below 1e-9
+
+
+@pytest.mark.parametrize(
+    ("p", "match"),
+    [
+        (P * 2, "sums to"),
+        (np.array([0.9, 0.3, -0.2, 0.0], np.float32), "entry 2"),
+        (np.array([0.5, np.nan, 0.5, 0.0], np.float32), "entry 1"),
+        (np.array([0.5, np.inf, 0.5, 0.0], np.float32), "entry 1"),
+        (np.zeros(4, np.float32), "sums to"),
+    ],
+    ids=["sum", "negative", "nan", "inf", "no mass"],
+)
+@pytest.mark.parametrize("name", ["token", "block", "traversal", "sampled"])
+def test_probability_rows_of_the_target_are_checked(name, p, match):
+    law = "point_mass" if name == "sampled" else "iid"
+    with pytest.raises(InputError, match=match):
+        _core.verify_tree(name, [0, 3], [-1, 0], np.tile(p, (2, 1)), np.tile(Q, (2, 1)), law, 0, 1)
