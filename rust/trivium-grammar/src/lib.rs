@@ -52,6 +52,7 @@ mod machine;
 mod mask;
 pub mod matcher;
 pub mod naive;
+#[allow(dead_code)] // see automata
 pub mod regex;
 mod tree;
 

@@ -269,8 +269,19 @@ fn bad_patterns_are_named_with_their_offset() {
         assert!(matches!(make(p, Dialect::Rust).unwrap_err(), Error::Unsatisfiable { .. }), "{p}");
     }
     for d in [Dialect::Ecma, Dialect::Python] {
-        assert!(matches!(make("a", d).unwrap_err(), Error::UnsupportedPattern { .. }));
+        for p in
+            ["(", "a)", "[a", "a**", "*a", "a{3,2}", "[b-a]", r"(a)\2", r"\q", "(?<=a", "(?z)a"]
+        {
+            let e = make(p, d).unwrap_err();
+            assert!(matches!(e, Error::InvalidGrammar { .. }), "{d:?} {p}: {e}");
+        }
+        for p in ["(?>a)", r"(a|b*)\1", r"(?:(a)|b)\1", r"(?<=a\b)b"] {
+            let e = make(p, d).unwrap_err();
+            assert!(matches!(e, Error::UnsupportedPattern { .. }), "{d:?} {p}: {e}");
+        }
     }
+    let e = make("a++", Dialect::Python).unwrap_err();
+    assert!(matches!(e, Error::UnsupportedPattern { .. }), "{e}");
 }
 
 /// Depth of recursion does not grow with the text, nor with the length of a pattern.

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Look-ahead is not consumed but asked of *everything that follows*: where `X` matches the empty text
-//! under a condition, what follows is intersected with it ([`Arena::without`]). Look-behind carries
+//! under a condition, what follows is intersected with it ([`Arena::condition`]). Look-behind carries
 //! its own automaton's residual, which every character derives ([`Arena::shift`]).
 //!
 //! A sweep over the classes' ends then cuts the code points into blocks with one set of classes
@@ -32,6 +32,9 @@ use std::sync::Arc;
 
 /// Neighbours of the position, or `None` for a pure expression, which does not ask.
 pub(crate) type Between = Option<(Ctx, Ctx)>;
+
+/// The characters of one kind, and the predicates that tell the kinds apart; `None` for all characters.
+pub(super) type Within<'a> = Option<(&'a [Range], u8)>;
 
 /// Index of a [`Shape`].
 pub(crate) type ShapeId = u32;
@@ -55,11 +58,14 @@ pub(crate) struct Cut {
     pub(crate) ctx: Ctx,
 }
 
+/// Sorted classes, and the kind of characters among those that some predicates tell apart.
+type ShapeKey = (Box<[ClassId]>, Option<(Ctx, u8)>);
+
 /// Shapes by sorted classes and kind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shapes {
     all: Vec<Arc<Shape>>,
-    index: FxHashMap<(Box<[ClassId]>, Option<Ctx>), ShapeId>,
+    index: FxHashMap<ShapeKey, ShapeId>,
 }
 
 /// Disjoint classes and what follows a character of each; characters of no class are dead.
@@ -77,7 +83,7 @@ struct Heads {
 #[derive(Clone, Copy)]
 struct Here<'a> {
     at: Between,
-    within: Option<&'a [Range]>,
+    within: Within<'a>,
     ctx: Ctx,
 }
 
@@ -104,9 +110,9 @@ impl Arena {
                         self.heads(h, rest, here, to);
                     }
                     if self.looks(h) & looks::AHEAD != 0 {
-                        let left = self.without(h, rest, here.at);
-                        if left != rest {
-                            self.heads(left, EPSILON, here, to);
+                        let condition = self.condition(h, here.at);
+                        if condition != self.top() {
+                            self.heads_under(condition, t, then, here, to);
                             return;
                         }
                     } else if !self.nullable_at(h, here.at) {
@@ -164,29 +170,58 @@ impl Arena {
         }
     }
 
-    /// The language of `rest` where `e` before it matches the empty text, look-ahead included.
-    fn without(&mut self, e: ExprId, rest: ExprId, at: Between) -> ExprId {
+    /// What all that follows must be where `e` matches the empty text; ∅ if it cannot.
+    fn condition(&mut self, e: ExprId, at: Between) -> ExprId {
         if self.looks(e) & looks::AHEAD == 0 {
-            return if self.nullable_at(e, at) { rest } else { EMPTY };
+            return if self.nullable_at(e, at) { self.top() } else { EMPTY };
         }
         match self.node(e).clone() {
-            Expr::Ahead(x) => self.inter(&[x, rest]),
+            Expr::Ahead(x) => x,
             Expr::Concat(h, t) => {
-                let rest = self.without(t, rest, at);
-                self.without(h, rest, at)
+                let both = [self.condition(h, at), self.condition(t, at)];
+                self.inter(&both)
             }
             Expr::Union(members) => {
-                let members: Vec<_> = members.iter().map(|&m| self.without(m, rest, at)).collect();
-                self.union(&members)
+                let any: Vec<_> = members.iter().map(|&m| self.condition(m, at)).collect();
+                self.union(&any)
             }
-            Expr::Repeat { min: 0, .. } => rest,
-            Expr::Repeat { body, .. } => self.without(body, rest, at),
+            Expr::Repeat { min: 0, .. } => self.top(),
+            Expr::Repeat { body, .. } => self.condition(body, at),
             // Made only of everything that follows: nothing stands behind them.
             _ => {
                 if self.nullable_at(e, at) {
-                    rest
+                    self.top()
                 } else {
                     EMPTY
+                }
+            }
+        }
+    }
+
+    /// The pairs of `e` before `then` where the text from here on is one of `condition`.
+    fn heads_under(
+        &mut self,
+        condition: ExprId,
+        e: ExprId,
+        then: ExprId,
+        here: Here<'_>,
+        to: &mut Heads,
+    ) {
+        if condition == EMPTY {
+            return;
+        }
+        let mut free = Heads::default();
+        self.heads(e, then, here, &mut free);
+        let blocks = self.disjoint(condition, here.at, here.within, here.ctx);
+        for (class, rest) in free.out {
+            for &(under, left) in blocks.iter() {
+                if self.spend(1) {
+                    return;
+                }
+                let both = charset::intersect(self.classes.get(class), self.classes.get(under));
+                let rest = self.inter(&[rest, left]);
+                if !both.is_empty() && rest != EMPTY {
+                    to.out.push((self.classes.intern(both), rest));
                 }
             }
         }
@@ -250,15 +285,18 @@ impl Arena {
         &mut self,
         e: ExprId,
         at: Between,
-        within: Option<&[Range]>,
+        within: Within<'_>,
         ctx: Ctx,
     ) -> Blocks {
         let pure = self.is_pure(e);
         if pure && let Some(known) = self.blocks.get(&e) {
             return Arc::clone(known);
         }
-        let cut =
-            if pure { self.cut(e, None, None, Ctx::Other) } else { self.cut(e, at, within, ctx) };
+        let cut = if pure {
+            self.cut(e, None, None, Ctx::Other, false)
+        } else {
+            self.cut(e, at, within, ctx, false)
+        };
         let shape = Arc::clone(self.shape(cut.shape));
         let mut sets: FxHashMap<ExprId, Vec<Range>> = FxHashMap::default();
         let mut order = Vec::new();
@@ -291,22 +329,32 @@ impl Arena {
     /// The derivatives of `e` after a character of kind `prev`.
     pub(crate) fn cuts(&mut self, e: ExprId, prev: Ctx) -> Vec<Cut> {
         if self.is_pure(e) {
-            return vec![self.cut(e, None, None, Ctx::Other)];
+            return vec![self.cut(e, None, None, Ctx::Other, true)];
         }
-        let kinds = self.kinds.of(self.looks(e));
+        let asks = self.looks(e) & looks::KINDS;
+        let kinds = self.kinds.of(asks);
         kinds
             .sets()
             .iter()
-            .map(|(next, set)| self.cut(e, Some((prev, *next)), Some(set), *next))
+            .map(|(next, set)| self.cut(e, Some((prev, *next)), Some((set, asks)), *next, true))
             .collect()
     }
 
-    fn cut(&mut self, e: ExprId, at: Between, within: Option<&[Range]>, ctx: Ctx) -> Cut {
+    /// `outermost`: not below an intersection or a complement, whose look-behind is shifted with
+    /// that of everything around them.
+    fn cut(
+        &mut self,
+        e: ExprId,
+        at: Between,
+        within: Within<'_>,
+        ctx: Ctx,
+        outermost: bool,
+    ) -> Cut {
         let mut heads = Heads::default();
         self.heads(e, EPSILON, Here { at, within, ctx }, &mut heads);
         let mut pairs = heads.out;
         // Residuals of look-behind, and their derivatives.
-        let behind: Vec<(ExprId, Blocks)> = if self.looks(e) & looks::BEHIND == 0 {
+        let behind: Vec<(ExprId, Blocks)> = if !outermost || self.looks(e) & looks::BEHIND == 0 {
             Vec::new()
         } else {
             let residuals = self.behind_residuals(e);
@@ -427,8 +475,8 @@ impl Arena {
     }
 
     /// The shape of sorted classes among the characters of one kind.
-    fn shape_of(&mut self, classes: &[ClassId], within: Option<&[Range]>, ctx: Ctx) -> ShapeId {
-        let key = (classes.into(), within.map(|_| ctx));
+    fn shape_of(&mut self, classes: &[ClassId], within: Within<'_>, ctx: Ctx) -> ShapeId {
+        let key = (classes.into(), within.map(|(_, asks)| (ctx, asks)));
         if let Some(&known) = self.shapes.index.get(&key) {
             return known;
         }
@@ -441,11 +489,11 @@ impl Arena {
         id
     }
 
-    fn sweep(&self, classes: &[ClassId], within: Option<&[Range]>) -> Shape {
+    fn sweep(&self, classes: &[ClassId], within: Within<'_>) -> Shape {
         let mut starts: Vec<(u32, u32, u32)> = Vec::new();
         for (i, &class) in classes.iter().enumerate() {
             let ranges = self.classes.get(class);
-            let cut = within.map(|set| charset::intersect(ranges, set));
+            let cut = within.map(|(set, _)| charset::intersect(ranges, set));
             let ranges = cut.as_deref().unwrap_or(ranges);
             starts.extend(ranges.iter().map(|r| (r.0, r.1, i as u32)));
         }

@@ -119,6 +119,8 @@ pub(crate) struct Arena {
     work: u64,
     fuel: u64,
     too_deep: bool,
+    /// Whether a lexeme was marked.
+    pub(super) marked: bool,
 }
 
 /// Work between two calls of [`Arena::refuel`]; a unit is about 50 nanoseconds.
@@ -147,6 +149,7 @@ impl Arena {
             work: 0,
             fuel: FUEL,
             too_deep: false,
+            marked: false,
         };
         arena.intern(Expr::Empty);
         arena.intern(Expr::Epsilon);
@@ -485,7 +488,7 @@ impl Arena {
                 Expr::Inter(ref m) => return m.iter().all(|&m| self.nullable(m, prev, next)),
                 Expr::Not(x) => return !self.nullable(x, prev, next),
                 // What follows is the empty text, or the question is whether no character is needed
-                // here, which `Arena::without` answers.
+                // here, which `Arena::condition` answers.
                 Expr::Ahead(x) => return next == Ctx::Edge && self.nullable(x, prev, next),
                 Expr::Behind(x) => return self.nullable(x, prev, next),
                 Expr::Spell { inner, ctx, .. } => return self.nullable(inner, ctx, Ctx::Edge),

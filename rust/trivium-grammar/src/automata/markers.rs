@@ -6,23 +6,29 @@
 use super::charset;
 use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId};
 use super::look::Ctx;
+use rustc_hash::FxHashSet;
 
 const FIRST: u32 = charset::MAX + 1;
 
 /// The expression `lexeme` followed by its marker.
 pub(crate) fn mark(arena: &mut Arena, lexeme: ExprId, marker: u32) -> ExprId {
+    arena.marked = true;
     let m = arena.class(vec![(FIRST + marker, FIRST + marker)]);
     arena.concat(lexeme, m)
 }
 
 /// The markers that an expression may begin with, ascending.
 pub(super) fn of(arena: &Arena, expr: ExprId) -> Box<[u32]> {
-    if expr == EMPTY || expr == EPSILON {
+    if !arena.marked || expr == EMPTY || expr == EPSILON {
         return Box::default();
     }
     let mut out = Vec::new();
     let mut todo = vec![expr];
+    let mut seen = FxHashSet::default(); // chains of unions share their tails
     while let Some(e) = todo.pop() {
+        if !seen.insert(e) {
+            continue;
+        }
         match arena.node(e) {
             Expr::Class(c) => {
                 // A marker's class is cut into single markers only where it was joined with others.

@@ -1,4 +1,8 @@
-//! The `rust` dialect: `regex-syntax` parses, this module lowers its tree to residual expressions.
+//! Patterns as residual expressions.
+//!
+//! The `rust` dialect is parsed by `regex-syntax` and lowered here; the `ecma` and `python` dialects
+//! have a parser ([`parser`]) and a lowering ([`lower`]) of their own, with look-around and
+//! back-references to groups of few strings.
 //!
 //! The language of a pattern is what `regex` would match from the first to the last character
 //! (`full`), or what contains a match (`Σ* P Σ*`). Lazy quantifiers match the same texts as greedy
@@ -6,7 +10,12 @@
 //! match (`^abc$`) are removed here; all others stay, as `End` in front of anything that must
 //! consume is already ∅.
 
+mod classes;
 mod cost;
+pub(crate) mod ecma;
+mod lower;
+mod parser;
+mod tree;
 
 use crate::automata::charset::Range;
 use crate::automata::expr::{Arena, EMPTY, EPSILON, Expr, ExprId, INF};
@@ -26,9 +35,9 @@ pub enum Dialect {
     /// The syntax of the `regex` crate, Unicode on.
     #[default]
     Rust,
-    /// ECMA-262, as JSON Schema uses it. Not built yet.
+    /// ECMA-262, as JSON Schema uses it.
     Ecma,
-    /// Python's `re`. Not built yet.
+    /// Python's `re` for `str`.
     Python,
 }
 
@@ -73,7 +82,7 @@ fn hint(message: &str, kind: &ast::ErrorKind) -> String {
 /// The texts of a pattern: matched as a whole (`full`), or containing a match.
 ///
 /// # Errors
-/// As [`parse`]; `UnsupportedPattern` for a dialect that is not built.
+/// As [`parse`]; `UnsupportedPattern` for a construct that is not served.
 pub(crate) fn compile(
     arena: &mut Arena,
     pattern: &str,
@@ -82,18 +91,15 @@ pub(crate) fn compile(
     limits: &CompileLimits,
 ) -> Result<ExprId> {
     if dialect != Dialect::Rust {
-        return Err(Error::UnsupportedPattern {
-            feature: format!("dialect {dialect:?}").to_lowercase(),
-            at: "in regex".into(),
-            hint: "write the pattern in the rust dialect".into(),
-        });
+        let tree = parser::Parser::new(pattern, dialect, limits.max_bytes).parse()?;
+        return lower::lower(arena, &tree, full);
     }
     let hir = parse(pattern, limits)?;
     lower(arena, &hir, full)
 }
 
 /// The residual of a whole pattern.
-pub(crate) fn lower(arena: &mut Arena, hir: &Hir, full: bool) -> Result<ExprId> {
+fn lower(arena: &mut Arena, hir: &Hir, full: bool) -> Result<ExprId> {
     let tail = if full { EPSILON } else { arena.top() };
     let expr = lower_before(arena, hir, tail)?;
     let expr = if full { expr } else { arena.concat(arena.top(), expr) };
@@ -222,6 +228,14 @@ fn strip_start(arena: &mut Arena, e: ExprId) -> ExprId {
                 return strip_start(arena, t);
             }
             if head == EMPTY { EMPTY } else { arena.concat(head, t) }
+        }
+        Expr::Inter(members) => {
+            let members: Vec<_> = members.iter().map(|&m| strip_start(arena, m)).collect();
+            arena.inter(&members)
+        }
+        Expr::Not(x) => {
+            let x = strip_start(arena, x);
+            arena.not(x)
         }
         _ => e,
     }
