@@ -53,6 +53,7 @@ use crate::error::{Error, Result};
 use crate::grammar::Notes;
 use crate::limits::CompileLimits;
 use crate::machine::graph::{Escapes, Graph, Layout, Space};
+use crate::regex::Dialect;
 use documents::Documents;
 use error::Problem;
 use expand::Algebra;
@@ -118,8 +119,7 @@ fn build(text: &str, options: &Options, limits: &CompileLimits) -> Result<(Graph
         Whitespace::Compact => Space::Between(crate::automata::expr::EPSILON),
         Whitespace::Indent(n) => Space::Indent(*n),
         Whitespace::Pattern(pattern) => {
-            let hir = crate::regex::parse(pattern, limits)?;
-            let e = crate::regex::lower(&mut arena, &hir, true)?;
+            let e = crate::regex::compile(&mut arena, pattern, Dialect::Rust, true, limits)?;
             let all = blanks(&mut arena, INF);
             if !arena.includes(all, e)? {
                 return Err(Error::InvalidGrammar {

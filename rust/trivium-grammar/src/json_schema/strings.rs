@@ -9,13 +9,13 @@ use super::nodes::Language;
 use crate::automata::expr::{Arena, EMPTY, ExprId, INF};
 use crate::error::Result;
 use crate::limits::CompileLimits;
+use crate::regex::{ecma, formats};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// Whether strings of a format are a known language. None is yet: each is an annotation with a
-/// warning.
-pub(crate) fn knows_format(_name: &str) -> bool {
-    false
+/// Whether strings of a format are a known language.
+pub(crate) fn knows_format(name: &str) -> bool {
+    formats::is_known(name)
 }
 
 /// Whether a pattern is one that can be compiled.
@@ -28,7 +28,7 @@ pub(crate) fn check_pattern(pattern: &str) -> Result<()> {
 pub(crate) fn language(arena: &mut Arena, language: &Language) -> Result<ExprId> {
     match language {
         Language::Pattern(p) => ecma::lower(arena, p, false),
-        Language::Format(_) => Ok(EMPTY),
+        Language::Format(name) => formats::lower(arena, name),
     }
 }
 
@@ -143,15 +143,5 @@ impl Strings {
             (a, b) if b == top => a,
             (a, b) => self.arena.inter(&[a, b]),
         }
-    }
-}
-
-/// Patterns as the Rust dialect reads them, until the ECMA dialect is there.
-mod ecma {
-    use super::{Arena, CompileLimits, ExprId, Result};
-
-    pub(super) fn lower(arena: &mut Arena, pattern: &str, full: bool) -> Result<ExprId> {
-        let hir = crate::regex::parse(pattern, &CompileLimits::default())?;
-        crate::regex::lower(arena, &hir, full)
     }
 }

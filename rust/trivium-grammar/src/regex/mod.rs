@@ -13,6 +13,7 @@
 mod classes;
 mod cost;
 pub(crate) mod ecma;
+pub(crate) mod formats;
 mod lower;
 mod parser;
 mod tree;
