@@ -1,4 +1,4 @@
-"""The ``python`` dialect against Python's own ``re``: random patterns with every construct that is served."""
+"""The ``python`` dialect against ``re``: random patterns with every construct that is served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,22 @@ from trivium.errors import TriviumError, UnsatisfiableError
 
 VOCAB = Vocabulary([bytes([i]) for i in range(256)] + [b""], eos=[256])
 TEXTS = ["".join(t) for n in range(5) for t in itertools.product("ab\né1", repeat=n)]
-ATOMS = ["a", "b", "é", "[ab]", "[^a]", ".", r"\w", r"\d", r"\s", "", "1", r"\n", r"[^\w]", "(?i:A)"]
+ATOMS = [
+    "a",
+    "b",
+    "é",
+    "[ab]",
+    "[^a]",
+    ".",
+    r"\w",
+    r"\d",
+    r"\s",
+    "",
+    "1",
+    r"\n",
+    r"[^\w]",
+    "(?i:A)",
+]
 PLACES = [r"\b", r"\B", "^", "$", "(?m:^)", "(?m:$)", r"\A", r"\Z"]
 
 
