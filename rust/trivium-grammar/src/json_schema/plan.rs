@@ -251,7 +251,9 @@ impl Algebra {
         for &p in preds {
             let e = match p {
                 Pred::Language(l) => self.strings.language(l, self.nodes.languages())?,
-                Pred::Strings(_) => {
+                Pred::Strings(node) => {
+                    // Expanded before the arena is lent out: expanding may need it.
+                    self.cells(node)?;
                     let mut arena = std::mem::replace(&mut self.strings.arena, Arena::new(1 << 20));
                     let e = self.pred(&mut arena, p);
                     self.strings.arena = arena;
