@@ -37,6 +37,7 @@ __all__ = [
     "control_names",
     "covers",
     "cuda_doctor",
+    "draw_draft",
     "fill_batch",
     "merge_attention",
     "merge_trees",
@@ -58,6 +59,7 @@ def cuda_doctor() -> dict[str, Any]: ...
 def build_corpus(
     path: str | os.PathLike[str], documents: Sequence[Any], vocab_size: int
 ) -> None: ...
+def draw_draft(q: Any, seed: int, start: int, count: int, branch: int = 0) -> int: ...
 
 @final
 class Vocabulary:
@@ -230,6 +232,15 @@ class TreeBatch:
         law: str = "point_mass",
         pruning: str = "none",
         roles: Any | None = None,
+    ) -> TreeBatch: ...
+    def graft(
+        self,
+        tokens: Any,
+        parents: Any,
+        cu_nodes: Sequence[int],
+        scores: Sequence[float],
+        *,
+        law: str = "point_mass",
     ) -> TreeBatch: ...
     def __len__(self) -> int: ...
     @property

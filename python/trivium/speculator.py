@@ -168,6 +168,11 @@ class Speculator:
         self._core.save(path)
 
     @property
+    def verifier(self) -> str:
+        """Name of the verifier, ``"auto"`` or ``"law"``."""
+        return self._verifier
+
+    @property
     def vocab_size(self) -> int:
         """Width of the logits."""
         return self._vocab_size

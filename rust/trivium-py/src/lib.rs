@@ -42,7 +42,7 @@ mod _core {
     #[pymodule_export]
     use crate::sampling::{PyHeal, PyPipeline, PySampler, back_off, covers};
     #[pymodule_export]
-    use crate::sources::build_corpus;
+    use crate::sources::{build_corpus, draw_draft};
     #[pymodule_export]
     use crate::spec::{PyRequest, PySpeculator, PyTreeBatch, PyVerified};
     #[pymodule_export]

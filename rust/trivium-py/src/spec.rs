@@ -175,6 +175,37 @@ impl PyTreeBatch {
         Ok(Self { inner, requests })
     }
 
+    /// The trees with paths of another drafter hung in: `tokens`, `parents` int [M], `cu_nodes` int
+    /// [B + 1], one tree a request whose node 0 stands for that of this batch; `scores` float [M]
+    /// is the probability that each node is reached (NaN: unknown). A path shares the nodes that it
+    /// coincides with; those keep what the stores said of them. `law` is "point_mass" or "race".
+    #[pyo3(signature = (tokens, parents, cu_nodes, scores, *, law="point_mass"))]
+    fn graft(
+        &self,
+        py: Python<'_>,
+        tokens: &Bound<'_, PyAny>,
+        parents: &Bound<'_, PyAny>,
+        cu_nodes: Vec<usize>,
+        scores: Vec<f32>,
+        law: &str,
+    ) -> PyRes<Self> {
+        let law: DraftLaw = law.parse().or_raise(py)?;
+        let Some(first) = self.requests.first() else {
+            return Err(input(py, "requests", "is empty"));
+        };
+        let vocab = first.get().spec.config().vocab_size;
+        let tokens = token_ids(py, tokens, "tokens", vocab)?;
+        let parents = crate::verify::parents(py, parents)?;
+        let paths = tree::Paths {
+            tokens: &tokens,
+            parents: &parents,
+            scores: &scores,
+            cu_nodes: &cu_nodes,
+        };
+        let inner = self.inner.graft(paths, law, vocab).or_raise(py)?;
+        Ok(Self { inner, requests: self.requests.iter().map(|r| r.clone_ref(py)).collect() })
+    }
+
     fn __len__(&self) -> usize {
         self.inner.len()
     }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,6 +23,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from trivium.errors import InputError, UnsupportedError
 from trivium.integrations._transformers.cache import Slots, slotted
 from trivium.speculator import Speculator, TreeBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["ChainHost", "Host", "TreeHost", "host_for", "logits_width"]
 
@@ -196,6 +199,13 @@ class TreeHost:
         if len(rows) < len(counts):
             self.only(rows)
             return
+        self._size = int(self.lengths.max()) if len(self.lengths) else 0
+        for layer in self._slots():
+            layer.shorten(self._size)
+
+    def crop(self, lengths: Sequence[int]) -> None:
+        """Forget the entries of each row beyond its length."""
+        self.lengths = np.minimum(self.lengths, np.asarray(lengths, np.int64))
         self._size = int(self.lengths.max()) if len(self.lengths) else 0
         for layer in self._slots():
             layer.shorten(self._size)

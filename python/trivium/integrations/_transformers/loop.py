@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from trivium.integrations._transformers.draft_model import Drafting
     from trivium.integrations._transformers.host import Host
     from trivium.integrations._transformers.stops import Stops
     from trivium.speculator import Request, Speculator, TreeBatch
@@ -87,6 +88,7 @@ def decode(
     record: bool,
     totals: Totals,
     control: Control | None = None,
+    drafting: Drafting | None = None,
 ) -> None:
     """Run every request to its end."""
     active = list(rows)
@@ -100,12 +102,16 @@ def decode(
         )
         if control is not None:
             batch = control.draft(batch, active)
+        q = None
+        if drafting is not None:
+            batch, q = drafting.draft(batch, active)
         batch = host.fit(batch)
         logits = host.forward(batch, [r.end for r in active])
         temperature, top_k, top_p, min_p = zip(*(r.law for r in active), strict=True)
         out = spec.verify(
             batch,
             logits=logits.numpy(),
+            q=q,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,

@@ -159,6 +159,12 @@ pub const SOURCES: [&str; 12] = [
     "siblings",
 ];
 
+/// Whether a source of this name and settings reads the target's best ids of verified rows.
+pub(crate) fn learns_from_rows(text: &str) -> bool {
+    let name = text.split_once(':').map_or(text, |(name, _)| name);
+    matches!(name, "recycle" | "lookahead" | "ouroboros" | "jacobi" | "fastcot")
+}
+
 /// A source by its name and settings (see [`Options`]).
 ///
 /// # Errors

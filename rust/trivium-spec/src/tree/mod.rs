@@ -8,10 +8,12 @@ mod batch;
 pub mod build;
 pub(crate) mod builder;
 mod export;
+mod graft;
 pub(crate) mod laws;
 
 pub use batch::{Origin, TreeBatch};
 pub use export::{Links, ancestors, links, mask_words, parents_from_ancestors, root_paths};
+pub use graft::Paths;
 pub use laws::{DRAFT_LAWS, DraftLaw, Drafter, PRUNINGS, Pruning, Role, race_arrivals};
 
 use trivium_core::error::{Error, Result};

@@ -11,7 +11,7 @@ use super::logits::{LogitLaws, RowScratch, Side};
 use super::lossy::LossyRule;
 use super::walk::{Tree, Work, verify_tree};
 use super::{Verified, Walk, gbv, sampled};
-use crate::draft::TopIds;
+use crate::draft::{TopIds, learns_from_rows};
 use crate::request::Request;
 use crate::speculator::{Speculator, check};
 use crate::tree::{DraftLaw, Role, TreeBatch};
@@ -167,7 +167,7 @@ impl Speculator {
     ) -> Result<Verified> {
         let jobs = self.jobs(batch, requests, &rows, choice)?;
         let noise: Vec<Keyed> = requests.iter().map(|r| Keyed::new(r.seed, r.branch)).collect();
-        let recycles = self.config().sources.iter().any(|s| s == "recycle");
+        let recycles = self.config().sources.iter().any(|s| learns_from_rows(s));
         let work = batch.num_nodes() * rows.logits.vocab();
         let walks = pool::map(batch.len(), work >= PARALLEL, |b| {
             let mut chance = noise[b];
@@ -193,7 +193,7 @@ impl Speculator {
         if chances.len() != requests.len() {
             return Err(Error::input("chances", "one a request"));
         }
-        let recycles = self.config().sources.iter().any(|s| s == "recycle");
+        let recycles = self.config().sources.iter().any(|s| learns_from_rows(s));
         let walks = jobs
             .iter()
             .zip(chances)
