@@ -173,6 +173,18 @@ struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Exact(State),
+    /// With exponents: the order of magnitude, how the digits compare with each constant's, and how
+    /// many zeros they end in. Everything else of `p` can only be read, not compared.
+    Scaled {
+        machine: u32,
+        negative: bool,
+        phase: Phase,
+        used: u32,
+        size: i64,
+        tail: i64,
+        order: Vec<(Ordering, usize)>,
+        exp: (i64, bool, u32),
+    },
     Plain {
         machine: u32,
         negative: bool,
@@ -421,7 +433,8 @@ impl Machine {
         {
             shifts.1 = shifts.1.min(place(high) + 1 - size + f);
         }
-        for t in shifts.0..=shifts.1 {
+        // The larger the shift the coarser what is written: mostly the first that is tried is one.
+        for t in (shifts.0..=shifts.1).rev() {
             if self.some_in(&s.p, t - f, Some(t - f - left as i64))? {
                 return Ok(true);
             }
@@ -454,8 +467,11 @@ impl Machine {
     }
 
     fn key(&self, s: &State) -> Key {
-        if self.how.any || matches!(s.phase, Phase::Start | Phase::Minus) {
+        if matches!(s.phase, Phase::Start | Phase::Minus) {
             return Key::Exact(s.clone());
+        }
+        if self.how.any {
+            return self.scaled_key(s);
         }
         let f = u64::from(s.fraction);
         let in_fraction = matches!(s.phase, Phase::Dot | Phase::Frac);
@@ -508,6 +524,46 @@ impl Machine {
             fraction: clip(f, self.fraction_digits + 1),
             order,
             rests,
+        }
+    }
+}
+
+impl Machine {
+    /// The key with exponents. Lattices other than powers of ten need all of `p`.
+    fn scaled_key(&self, s: &State) -> Key {
+        let one = BigInt::from(1);
+        let decimal = self.lattice.as_ref().is_none_or(|l| l.m == one);
+        if !decimal || !self.nots.is_empty() {
+            return Key::Exact(s.clone());
+        }
+        let zero = s.p.bits() == 0;
+        let text = if zero { String::new() } else { s.p.to_string() };
+        let kept = text.trim_end_matches('0');
+        let order = self
+            .constants
+            .iter()
+            .map(|c| {
+                let c = c.m.magnitude().to_string();
+                let n = text.len().min(c.len());
+                match text[..n].cmp(&c[..n]) {
+                    // One is the other's beginning: which, and how much of it was written.
+                    Ordering::Equal => (kept.len().cmp(&c.len()), text.len().min(c.len() + 1)),
+                    decided => (decided, usize::MAX),
+                }
+            })
+            .collect();
+        let fraction = i64::from(s.fraction);
+        let zeros = (text.len() - kept.len()) as i64;
+        Key::Scaled {
+            machine: s.machine,
+            negative: s.negative,
+            phase: s.phase,
+            used: s.whole + s.fraction,
+            size: if zero { i64::MIN } else { text.len() as i64 - fraction },
+            // Fraction digits count for the granularity even where all digits are zero.
+            tail: if zero || self.lattice.is_none() { -fraction } else { zeros - fraction },
+            order,
+            exp: (s.exp, s.exp_negative, s.exp_digits),
         }
     }
 }

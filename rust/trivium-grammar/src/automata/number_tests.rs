@@ -348,6 +348,54 @@ fn any_notation_is_decided_by_the_value() {
 }
 
 #[test]
+fn states_with_exponents_are_joined_only_where_nothing_tells_them_apart() {
+    let any = Notation { any: true, digits: None };
+    for c in ["9007199254740992", "9000", "90042", "1005", "100500", "0.1002", "10.01", "0"] {
+        // One arena, so that all prefixes of a set meet in one table.
+        for whole in [Whole::Any, Whole::Integer] {
+            let v = Decimal::parse(c).unwrap();
+            if whole == Whole::Integer && c.contains('.') {
+                continue;
+            }
+            let (mut a, e) = language(&set(Some((c, false)), Some((c, false)), whole), any);
+            let (mut up, above) = language(&set(Some((c, false)), None, whole), any);
+            for other in [
+                "9007",
+                "9000",
+                "90",
+                "900",
+                "9007199254740993",
+                "1000",
+                "10.0",
+                "10.1",
+                "100",
+                "1005",
+                "1050",
+                "100500.0",
+                "0.1",
+                "0.10020",
+                "0.1003",
+                "90042",
+                "0.0",
+                "1e3",
+                "9e3",
+                "90071992547409920e-1",
+                "9.0042e4",
+                "1",
+                c,
+            ] {
+                a.refuel();
+                up.refuel();
+                let o = Decimal::parse(other).unwrap();
+                assert_eq!(a.matches(e, other).unwrap(), o == v, "{c}: {other}");
+                let fits = o >= v && (whole == Whole::Any || o.e >= 0);
+                assert_eq!(up.matches(above, other).unwrap(), fits, "from {c}: {other}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_lives_can_be_completed() {
     let mut random = Random(21);
     for round in 0..16 {
