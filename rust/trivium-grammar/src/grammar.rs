@@ -3,6 +3,7 @@
 use crate::automata::dfa::{Automaton, AutomatonSize};
 use crate::automata::expr::{Arena, EMPTY};
 use crate::automata::table::{DEAD, StateId};
+use crate::combine::Recipe;
 use crate::error::{Error, Result};
 use crate::limits::{CompileLimits, MOST_STATES};
 use crate::machine::Machine;
@@ -12,7 +13,7 @@ use crate::mask::cache::{Mask, MaskCache};
 use crate::mask::index::TokenIndex;
 use crate::mask::{compute, compute_slow};
 use crate::matcher::{FINISHED, Matcher};
-use crate::regex::{self, Dialect};
+use crate::regex::Dialect;
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,8 @@ struct Source {
     kind: &'static str,
     text: String,
     notes: Notes,
+    /// What to combine it with others by, if it is regular.
+    recipe: Option<Recipe>,
 }
 
 /// What a front end has to say of its guarantees; it lists every reason as a warning, too.
@@ -261,11 +264,12 @@ impl GrammarMask {
         limits: CompileLimits,
     ) -> Result<Self> {
         let deadline = Instant::now().checked_add(limits.max_time);
+        let recipe = Recipe::Pattern { text: pattern.into(), dialect, full };
         let mut arena = Arena::new(limits.max_bytes);
-        let expr = regex::compile(&mut arena, pattern, dialect, full, &limits)?;
+        let expr = recipe.lower(&mut arena, &limits)?;
         let kind = if full { "regex" } else { "regex search" };
-        let source = Source { kind, text: pattern.to_owned(), notes: Notes::default() };
-        Self::build(arena, expr, vocab, source, limits, deadline)
+        let text = pattern.to_owned();
+        Self::of_expression(arena, expr, vocab, kind, text, recipe, limits, deadline)
     }
 
     /// A grammar of exactly the given texts.
@@ -279,10 +283,39 @@ impl GrammarMask {
     ) -> Result<Self> {
         let deadline = Instant::now().checked_add(limits.max_time);
         let mut arena = Arena::new(limits.max_bytes);
-        let expr = crate::choices::lower(&mut arena, texts);
+        let texts: Vec<String> = texts.iter().map(|t| t.as_ref().to_owned()).collect();
         let text = format!("{} texts", texts.len());
-        let source = Source { kind: "choices", text, notes: Notes::default() };
+        let recipe = Recipe::Choices(texts.into());
+        let expr = recipe.lower(&mut arena, &limits)?;
+        Self::of_expression(arena, expr, vocab, "choices", text, recipe, limits, deadline)
+    }
+
+    #[allow(clippy::too_many_arguments)] // the parts of a grammar, named at the two callers
+    pub(crate) fn of_expression(
+        arena: Arena,
+        expr: u32,
+        vocab: &Arc<Vocabulary>,
+        kind: &'static str,
+        text: String,
+        recipe: Recipe,
+        limits: CompileLimits,
+        deadline: Option<Instant>,
+    ) -> Result<Self> {
+        let source = Source { kind, text, notes: Notes::default(), recipe: Some(recipe) };
         Self::build(arena, expr, vocab, source, limits, deadline)
+    }
+
+    /// What it was made from, if it is regular.
+    pub(crate) fn recipe(&self) -> Option<&Recipe> {
+        self.inner.source.recipe.as_ref()
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        self.inner.source.kind
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.inner.source.text
     }
 
     fn build(
@@ -337,7 +370,7 @@ impl GrammarMask {
                 why: "its parts exclude each other, or there are none".into(),
             });
         }
-        let source = Source { kind, text, notes };
+        let source = Source { kind, text, notes, recipe: None };
         Ok(Self { inner: Arc::new(Inner { index, maker: Maker::Machine(machine), source }) })
     }
 

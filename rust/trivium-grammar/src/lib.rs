@@ -41,6 +41,7 @@
 mod automata;
 mod batch;
 mod choices;
+mod combine;
 mod error;
 mod forced;
 mod grammar;
@@ -58,6 +59,7 @@ mod tree;
 
 pub use automata::dfa::AutomatonSize;
 pub use batch::fill_batch;
+pub use combine::Phrases;
 pub use error::{Error, Result};
 pub use grammar::{Explanation, GrammarMask, Report};
 pub use limits::CompileLimits;

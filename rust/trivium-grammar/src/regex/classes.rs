@@ -66,7 +66,7 @@ pub(super) fn python_word() -> Vec<Range> {
 }
 
 /// With every character those that differ from it in case only.
-pub(super) fn fold(set: Vec<Range>) -> Vec<Range> {
+pub(crate) fn fold(set: Vec<Range>) -> Vec<Range> {
     let ranges = set.iter().flat_map(|&(lo, hi)| {
         // Surrogates are no characters.
         let parts = charset::intersect(&[(lo, hi)], &[(0, 0xd7ff), (0xe000, charset::MAX)]);

@@ -18,6 +18,8 @@ mod lower;
 mod parser;
 mod tree;
 
+pub(crate) use classes::fold;
+
 use crate::automata::charset::Range;
 use crate::automata::expr::{Arena, EMPTY, EPSILON, Expr, ExprId, INF};
 use crate::automata::look::At;
