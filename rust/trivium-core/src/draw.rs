@@ -133,7 +133,8 @@ impl ScaledRow {
                 simd::load_weighed(values, factor, scaled, tops, blocks);
                 blocks.iter().any(|b| b.is_nan())
             } else {
-                self.clear();
+                self.forget_sums();
+                self.sparse = false;
                 simd::load(values, factor, &mut self.scaled, &mut self.maxima)
             };
             if bad && factor > 1.0 {

@@ -6,6 +6,7 @@
 //! of its weights relative to that maximum: no pass for the row's maximum comes first, the block is
 //! in the first-level cache when it is read again, and nothing can overflow.
 
+use super::CHUNK;
 use super::lanes::{LANES, Lanes, Plain};
 use crate::numerics::{BLOCK, EXP, MAGIC, WEIGHT_FLOOR};
 
@@ -50,6 +51,13 @@ thrice! {
     /// One read, one write.
     load_weighed, load_body,
     (values: &[f32], factor: f32, out: &mut Vec<f32>, tops: &mut Vec<f32>, sums: &mut Vec<f64>)
+}
+
+thrice! {
+    /// Sets `out` to `x * factor` for every value and `maxima` to the largest of each [`CHUNK`];
+    /// true if a result is NaN or `+inf`. One read, one write; a factor of 1 copies.
+    load, load_maxima_body,
+    (values: &[f32], factor: f32, out: &mut Vec<f32>, maxima: &mut Vec<f32>) -> bool
 }
 
 thrice! {
@@ -211,6 +219,52 @@ unsafe fn load_body<L: Lanes>(
 }
 
 #[inline(always)]
+unsafe fn load_maxima_body<L: Lanes>(
+    values: &[f32],
+    factor: f32,
+    out: &mut Vec<f32>,
+    maxima: &mut Vec<f32>,
+) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        out.resize(values.len(), 0.0);
+        maxima.resize(values.len().div_ceil(CHUNK), 0.0);
+        let (chunks, rest) = values.as_chunks::<CHUNK>();
+        let (slots, rest_slots) = out.as_chunks_mut::<CHUNK>();
+        let (factors, zero) = (L::splat(factor), L::splat(0.0));
+        // Zero times a number adds nothing; times NaN or infinity, NaN. `-inf` is lifted first.
+        let (mut bad, low) = (zero, L::splat(f32::MIN));
+        let sites = chunks.iter().zip(slots).zip(maxima.iter_mut());
+        for (c, ((chunk, slot), m)) in sites.enumerate() {
+            if c.is_multiple_of(BLOCK / CHUNK) {
+                prefetch(values, c / (BLOCK / CHUNK));
+            }
+            let (chunk, slot) = (chunk.as_chunks::<LANES>().0, slot.as_chunks_mut::<LANES>().0);
+            let mut max = L::splat(f32::NEG_INFINITY);
+            for (x, o) in chunk.iter().zip(slot) {
+                let x = L::load(x).mul(factors);
+                x.store(o);
+                max = max.max(x);
+                bad = low.max(x).fma(zero, bad);
+            }
+            *m = max.largest();
+        }
+        let mut lanes = [0f32; LANES];
+        bad.store(&mut lanes);
+        let mut any = lanes.iter().any(|x| x.is_nan());
+        if let Some(last) = maxima.last_mut().filter(|_| !rest.is_empty()) {
+            *last = f32::NEG_INFINITY;
+            for (o, x) in rest_slots.iter_mut().zip(rest) {
+                *o = x * factor;
+                *last = if *o > *last { *o } else { *last };
+                any |= o.is_nan() || *o == f32::INFINITY;
+            }
+        }
+        any
+    }
+}
+
+#[inline(always)]
 unsafe fn weigh_body<L: Lanes>(values: &[f32], tops: &mut Vec<f32>, sums: &mut Vec<f64>) {
     let (blocks, rest) = values.as_chunks::<BLOCK>();
     let mut unused = [0f32; BLOCK];
@@ -322,6 +376,7 @@ mod tests {
         total: u64,
         sum: u64,
         few: Vec<u32>,
+        maxima: (bool, Vec<u32>, Vec<f32>),
     }
 
     /// Every pass by one implementation.
@@ -333,8 +388,10 @@ mod tests {
         let (mut scaled, mut tops, mut sums, mut again) = (vec![], vec![], vec![], vec![]);
         let mut row = vec![];
         let mut few = [0f32; BLOCK];
+        let mut maxima = (false, vec![7.0; 3], vec![7.0; 3]);
         // SAFETY: the caller's promise.
         let (total, sum) = unsafe {
+            maxima.0 = load_maxima_body::<L>(values, factor, &mut maxima.1, &mut maxima.2);
             load_body::<L>(values, factor, &mut scaled, &mut tops, &mut sums);
             weigh_body::<L>(&scaled, &mut vec![], &mut again);
             let max = tops.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -342,6 +399,7 @@ mod tests {
             (row_body::<L>(&scaled, max, &mut row), sum_body::<L>(&scaled, max))
         };
         All {
+            maxima: (maxima.0, bits(&maxima.1), maxima.2),
             few: bits(&few[..scaled.len().min(BLOCK)]),
             scaled: bits(&scaled),
             tops,
@@ -387,6 +445,9 @@ mod tests {
             }
             let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
             prop_assert_eq!(&bits(&scaled), &want.scaled);
+            let largest = |b: &[f32]| b.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let maxima: Vec<f32> = scaled.chunks(CHUNK).map(largest).collect();
+            prop_assert_eq!(&want.maxima, &(false, bits(&scaled), maxima));
             let max = scaled.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let tops: Vec<f32> = scaled.chunks(BLOCK)
                 .map(|b| b.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
@@ -415,7 +476,10 @@ mod tests {
             weigh(&values, &mut tops, &mut sums);
             prop_assert!(sums.iter().all(|s| s.is_finite()));
             let at = at.index(values.len());
+            let (mut out, mut maxima) = (vec![], vec![]);
+            prop_assert!(!load(&values, 0.5, &mut out, &mut maxima));
             values[at] = bad;
+            prop_assert!(load(&values, 0.5, &mut out, &mut maxima));
             sums.clear();
             weigh(&values, &mut tops, &mut sums);
             prop_assert!(sums[at / BLOCK].is_nan());
