@@ -347,7 +347,17 @@ class Speculator:
         self._core.observe_forward(nodes, seconds)
 
     def stats(self) -> dict[str, Any]:
-        """Counters: steps, tokens, drafted, accepted, and by source how often it was right."""
+        """Counters since construction.
+
+        Returns
+        -------
+        dict
+            ``steps``, ``tokens``, ``drafted``, ``accepted``; ``sources``: by name, drafted nodes
+            whose parent was reached (``tried``) and how many of them were ``accepted``;
+            ``calibration``: the same nodes in 20 equal bins of the estimated probability, as lists
+            ``tried``, ``expected`` (sum of the estimates) and ``accepted``, and ``error``, the
+            expected calibration error.
+        """
         return self._core.stats()
 
     def memory(self) -> dict[str, int]:

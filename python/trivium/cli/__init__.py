@@ -6,6 +6,7 @@
 `check`      the exactness kit, on the built-in verifiers or on yours
 `doctor`     versions, devices, extras and self-tests
 `bench`      what the hot calls cost on this machine
+`spec`       replay recorded token streams through draft sources
 `vote`       replay stop rules on recorded answers
 ===========  ==================================================================
 
@@ -44,7 +45,7 @@ USAGE = 2
 MISSING_EXTRA = 3
 INTERRUPTED = 130
 
-_VERBS = ("generate", "demo", "doctor", "check", "bench", "vote")
+_VERBS = ("generate", "demo", "doctor", "check", "bench", "spec", "vote")
 
 
 def build_parser() -> argparse.ArgumentParser:

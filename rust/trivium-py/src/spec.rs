@@ -603,6 +603,13 @@ impl PySpeculator {
             sources.set_item(name, row)?;
         }
         out.set_item("sources", sources)?;
+        let bins = s.calibration.bins();
+        let calibration = PyDict::new(py);
+        calibration.set_item("error", s.calibration.error())?;
+        calibration.set_item("tried", bins.iter().map(|b| b.tried).collect::<Vec<_>>())?;
+        calibration.set_item("expected", bins.iter().map(|b| b.expected).collect::<Vec<_>>())?;
+        calibration.set_item("accepted", bins.iter().map(|b| b.accepted).collect::<Vec<_>>())?;
+        out.set_item("calibration", calibration)?;
         Ok(out)
     }
 

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod calibration;
 pub mod control;
 pub mod draft;
 mod file;
@@ -21,6 +22,7 @@ mod speculator;
 pub mod tree;
 pub mod verify;
 
+pub use calibration::{BINS, Bin, Calibration};
 pub use draft::Scope;
 pub use request::{Request, RequestOptions};
 pub use speculator::{MAX_NODES, Policy, Speculator, SpeculatorConfig, Stats};

@@ -1,5 +1,6 @@
 //! The speculator: shared stores, calibration and cost, over requests that the caller owns.
 
+use crate::calibration::Calibration;
 use crate::control::steering::Steering;
 use crate::control::{ControlSpec, Controller, StepCtx};
 use crate::draft::mixture::{MAX_SLOTS, Mixture};
@@ -7,8 +8,8 @@ use crate::draft::{RequestSource, Saved, SharedSource, TopIds, by_name};
 use crate::policy::CostModel;
 use crate::request::{Request, RequestOptions};
 use crate::tree::TreeBatch;
-use crate::tree::builder::{Limits, grow};
-use crate::verify::{Rows, SampledIds, Verified, VerifierChoice, sampled};
+use crate::tree::builder::{Limits, Scratch, grow};
+use crate::verify::{Label, Rows, SampledIds, Verified, VerifierChoice, sampled};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,6 +84,8 @@ pub struct Stats {
     pub accepted: u64,
     /// By source name: nodes whose parent was reached, and how many were accepted.
     pub sources: BTreeMap<String, (u64, u64)>,
+    /// Estimates against outcomes.
+    pub calibration: Calibration,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,10 @@ struct Learned {
     /// Shared with proposals in progress; copied only if one is.
     mixture: Arc<Mixture>,
     cost: CostModel,
+    /// Without the counts by source.
     stats: Stats,
+    /// Counts of [`Stats::sources`] by index.
+    by_source: Vec<(u64, u64)>,
     /// What later requests start from.
     control: Option<Box<dyn Controller>>,
 }
@@ -104,6 +110,8 @@ pub struct Speculator {
     first_slots: Vec<u8>,
     learned: Mutex<Learned>,
     next_id: AtomicU64,
+    /// Working memory of proposals that are not running.
+    idle: Mutex<Vec<Scratch>>,
 }
 
 /// Largest budget of a tree: parents are small integers in every consumer.
@@ -142,6 +150,7 @@ impl Speculator {
             Policy::Control(spec) => Some(spec.build()),
             Policy::Auto | Policy::Full => None,
         };
+        let by_source = vec![(0, 0); sources.len()];
         Ok(Self {
             config,
             sources,
@@ -150,9 +159,11 @@ impl Speculator {
                 mixture: Arc::new(Mixture::new(&features)),
                 cost: CostModel::default(),
                 stats: Stats::default(),
+                by_source,
                 control,
             }),
             next_id: AtomicU64::new(1),
+            idle: Mutex::default(),
         })
     }
 
@@ -163,6 +174,10 @@ impl Speculator {
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Scratch>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fresh_id(&self) -> u64 {
@@ -254,7 +269,10 @@ impl Speculator {
                 .steering
                 .begin(r.tokens.len(), StepCtx { noise, cost: Some(&cost), requests: load });
         }
-        grow(requests, (&mixture, &self.first_slots), limits, cut)
+        let mut scratch = self.idle().pop().unwrap_or_default();
+        let batch = grow(requests, (&mixture, &self.first_slots), limits, cut, &mut scratch);
+        self.idle().push(scratch);
+        batch
     }
 
     /// Verifies ids that the host sampled, one a row (-1: not computed).
@@ -361,7 +379,7 @@ impl Speculator {
             }
         }
         let mut learned = self.learned();
-        let Learned { mixture, stats, cost, control } = &mut *learned;
+        let Learned { mixture, stats, by_source, cost, control } = &mut *learned;
         let share = cost.time(out.drafted + out.len()).map(|t| t / out.len() as f64);
         for (b, r) in requests.iter_mut().enumerate() {
             // Trees of the host's own have no owner and no step to report.
@@ -374,14 +392,20 @@ impl Speculator {
         }
         let mixture = Arc::make_mut(mixture);
         let mut start = 0;
-        for &(end, accepted) in &out.labels {
+        for &Label { end, accepted, estimate } in &out.labels {
             let evidence = &out.evidence[start..end as usize];
             start = end as usize;
+            if evidence.is_empty() {
+                continue; // a forced token, or a tree of the host's own
+            }
             mixture.record(evidence, accepted);
-            for (source, &first) in self.sources.iter().zip(&self.first_slots) {
-                let own = first..first + source.slots().len() as u8;
-                if evidence.iter().any(|e| own.contains(&e.slot)) {
-                    let entry = stats.sources.entry(source.name().into()).or_default();
+            stats.calibration.record(estimate, accepted);
+            let slots = evidence.iter().fold(0u64, |set, e| set | 1 << e.slot);
+            for ((source, &first), entry) in
+                self.sources.iter().zip(&self.first_slots).zip(&mut *by_source)
+            {
+                let own = ((1u64 << source.slots().len()) - 1) << first;
+                if slots & own != 0 {
                     entry.0 += 1;
                     entry.1 += u64::from(accepted);
                 }
@@ -401,7 +425,10 @@ impl Speculator {
 
     /// Counters since construction.
     pub fn stats(&self) -> Stats {
-        self.learned().stats.clone()
+        let learned = self.learned();
+        let seen = self.sources.iter().zip(&learned.by_source).filter(|(_, c)| c.0 > 0);
+        let sources = seen.map(|(s, &c)| (s.name().to_owned(), c)).collect();
+        Stats { sources, ..learned.stats.clone() }
     }
 
     /// Bytes of the shared stores, by source.

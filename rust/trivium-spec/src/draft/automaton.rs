@@ -86,11 +86,13 @@ impl Default for Children {
 
 impl Children {
     /// Most frequent first; among equals the one seen last.
+    #[inline]
     pub fn as_slice(&self) -> &[Child] {
         &self.list[..usize::from(self.len)]
     }
 
     /// Whether child `rank` is the one seen last.
+    #[inline]
     pub fn is_newest(&self, rank: usize) -> bool {
         usize::from(self.newest) == rank
     }
@@ -119,6 +121,7 @@ impl Children {
     }
 
     /// Enters an older continuation: behind its equals.
+    #[inline]
     fn insert_older(&mut self, child: Child) {
         let n = usize::from(self.len);
         let at = self.as_slice().partition_point(|c| c.count >= child.count);
@@ -200,7 +203,7 @@ impl Automaton {
     pub(super) fn growth(&self, tokens: usize) -> usize {
         let vector = |len: usize, capacity: usize, each: usize, item: usize| {
             let need = len + tokens * each;
-            if need <= capacity { 0 } else { (need + need / 8 + 16 - capacity) * item }
+            if need <= capacity { 0 } else { (need + step(need) - capacity) * item }
         };
         let entries = self.table.len() + tokens * 4;
         vector(self.states.len(), self.states.capacity(), 2, size_of::<State>())
@@ -219,6 +222,7 @@ impl Automaton {
         self.journal = Some(Box::new(Journal::new(capacity)));
     }
 
+    #[inline]
     fn edge_index(&self, state: u32, token: TokenId) -> Option<usize> {
         let s = &self.states[state as usize];
         if s.degree > LIST {
@@ -452,6 +456,7 @@ impl Automaton {
     }
 
     /// Moves a cursor by one token of its text. Amortised O(1).
+    #[inline]
     pub fn advance(&self, cursor: Cursor, token: TokenId) -> Cursor {
         let Cursor { mut state, mut len } = self.settle(cursor);
         loop {
@@ -467,6 +472,7 @@ impl Automaton {
     }
 
     /// The same match after appends that may have split its state.
+    #[inline]
     pub fn settle(&self, mut cursor: Cursor) -> Cursor {
         while cursor.state != 0 {
             let link = self.states[cursor.state as usize].link;
@@ -479,6 +485,7 @@ impl Automaton {
     }
 
     /// The next shorter match with other end positions; `None` at the empty string.
+    #[inline]
     pub fn shorter(&self, cursor: Cursor) -> Option<Cursor> {
         if cursor.state == 0 {
             return None;
@@ -488,22 +495,28 @@ impl Automaton {
     }
 
     /// Occurrences of a state's substrings (a lower bound for degenerate texts).
+    #[inline]
     pub fn count(&self, state: u32) -> u32 {
         self.states[state as usize].count
     }
 
     /// Whether every continuation of a state is in its [`children`](Self::children).
+    #[inline]
     pub fn is_complete(&self, state: u32) -> bool {
         self.states[state as usize].wide == NONE
     }
 
-    /// The most frequent continuations of a state: all of a narrow one, [`TOP`] of a wide one.
-    pub fn children(&self, state: u32) -> Children {
+    /// The most frequent continuations of a state: all of a narrow one, collected in `buffer`, or
+    /// the [`TOP`] that a wide one keeps.
+    #[inline]
+    pub fn children<'a>(&'a self, state: u32, buffer: &'a mut Children) -> &'a Children {
         let s = &self.states[state as usize];
         if s.wide != NONE {
-            return self.wide[s.wide as usize];
+            return &self.wide[s.wide as usize];
         }
-        let mut out = Children::default();
+        let out = buffer;
+        out.len = 0;
+        out.newest = u8::MAX;
         let mut e = s.first_edge;
         while e != NONE {
             let edge = self.edges[e as usize];
@@ -521,11 +534,16 @@ fn key(state: u32, token: TokenId) -> u64 {
     u64::from(state) << 32 | u64::from(token)
 }
 
-/// Growth by an eighth: a store of a bounded number of bytes wastes few of them.
+/// Growth by an eighth of large arrays: a store of a bounded number of bytes wastes few of them.
 fn grow_by_eighths<T>(v: &mut Vec<T>) {
     if v.len() == v.capacity() {
-        v.reserve_exact((v.len() / 8).max(16));
+        v.reserve_exact(step(v.len()));
     }
+}
+
+/// Items by which an array of `len` grows.
+fn step(len: usize) -> usize {
+    if len < 1024 { len.max(16) } else { (len / 8).max(1024) }
 }
 
 /// Bytes of a hash table that holds `capacity` entries at seven eighths: 16 an entry, one to find it.
@@ -563,7 +581,8 @@ mod tests {
     }
 
     fn check_children(a: &Automaton, texts: &[Vec<u32>], needle: &[u32], state: u32) {
-        let children = a.children(state);
+        let mut buffer = Children::default();
+        let children = a.children(state, &mut buffer);
         let got = children.as_slice();
         let mut want = std::collections::BTreeMap::new();
         let mut newest = None;

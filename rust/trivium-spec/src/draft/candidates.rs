@@ -12,8 +12,8 @@ use trivium_core::TokenId;
 pub struct Candidates {
     first_slot: u8,
     tokens: Vec<TokenId>,
-    /// Slots that spoke, one bit each.
-    spoke: Vec<u64>,
+    /// Slots that spoke, one bit each, and how many.
+    spoke: Vec<(u64, u8)>,
     /// [`MAX_PIECES`] a token.
     pieces: Vec<Evidence>,
 }
@@ -33,47 +33,58 @@ impl Candidates {
     }
 
     /// Names a token.
+    #[inline]
     pub fn push(&mut self, c: Candidate) {
         let at = self.index_of(c.token);
         self.piece(at, c.slot, c.feature, c.prior);
     }
 
     /// Position of a token, entered if it is new.
+    #[inline]
     fn index_of(&mut self, token: TokenId) -> usize {
         if let Some(at) = self.tokens.iter().position(|&t| t == token) {
             return at;
         }
         self.tokens.push(token);
-        self.spoke.push(0);
+        self.spoke.push((0, 0));
         self.pieces.resize(self.pieces.len() + MAX_PIECES, Evidence::NONE);
         self.tokens.len() - 1
     }
 
     /// Says something of the token at a position.
+    #[inline]
     pub(crate) fn piece(&mut self, at: usize, slot: u8, feature: u16, prior: f32) {
         let slot = self.first_slot + slot;
-        let spoke = self.spoke[at];
-        let n = spoke.count_ones() as usize;
-        if spoke >> slot & 1 == 0 && n < MAX_PIECES {
-            self.spoke[at] = spoke | 1 << slot;
-            self.pieces[at * MAX_PIECES + n] = Evidence { slot, feature, prior };
+        let (spoke, n) = &mut self.spoke[at];
+        if *spoke >> slot & 1 == 0 && usize::from(*n) < MAX_PIECES {
+            self.pieces[at * MAX_PIECES + usize::from(*n)] = Evidence { slot, feature, prior };
+            *spoke |= 1 << slot;
+            *n += 1;
         }
     }
 
     /// The tokens named so far.
+    #[inline]
     pub fn tokens(&self) -> &[TokenId] {
         &self.tokens
     }
 
     /// What was said of the token at a position.
+    #[inline]
     pub(crate) fn evidence(&self, at: usize) -> &[Evidence] {
-        let n = self.spoke[at].count_ones() as usize;
-        &self.pieces[at * MAX_PIECES..][..n]
+        &self.pieces[at * MAX_PIECES..][..usize::from(self.spoke[at].1)]
+    }
+
+    /// The slots that spoke of the token at a position, as bits.
+    #[inline]
+    pub(crate) fn slots(&self, at: usize) -> u64 {
+        self.spoke[at].0
     }
 
     /// The lowest slot of the speaking source that named the token at a position; 63 if none did.
+    #[inline]
     pub(crate) fn strongest(&self, at: usize) -> u8 {
-        (self.spoke[at] >> self.first_slot).trailing_zeros().min(63) as u8
+        (self.spoke[at].0 >> self.first_slot).trailing_zeros().min(63) as u8
     }
 
     /// Everything said, token by token; slots count from the first source's.

@@ -20,6 +20,7 @@
 //! product of the probabilities along a path is what the builder ranks nodes by. Nothing here can
 //! change emitted text.
 
+use super::Candidates;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use trivium_core::numerics::{exp_neg, ln_positive};
@@ -60,9 +61,6 @@ impl Evidence {
     pub(crate) const NONE: Self = Self { slot: 0, feature: 0, prior: 0.0 };
 }
 
-/// Weights of a set of slots, one a slot in rising order, and the bias.
-type Row = [f32; MAX_PIECES + 1];
-
 /// Tables and weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
@@ -74,39 +72,30 @@ pub struct Mixture {
     counts: Vec<[f32; 2]>,
     /// Row of each set of slots that was seen, by its bits.
     sets: FxHashMap<u64, u32>,
-    rows: Vec<Row>,
+    /// By row: a weight a slot, then the bias. The first rows, one a slot, are what sets whose
+    /// strongest slot it is begin with.
+    weights: Vec<f32>,
     /// Slope, shift and examples of the last stage.
     slope: f32,
     shift: f32,
     examples: f32,
 }
 
+#[inline]
 fn stretch(p: f32) -> f32 {
     ln_positive(p) - ln_positive(1.0 - p)
 }
 
+#[inline]
 fn squash(x: f32) -> f32 {
     let e = exp_neg(-x.abs());
     let tail = e / (1.0 + e);
     if x >= 0.0 { 1.0 - tail } else { tail }
 }
 
-/// Weights of a set before it has a record: the strongest slot (lowest index) is believed, the
-/// others nudge.
-const FIRST: Row = {
-    let mut w = [NUDGE; MAX_PIECES + 1];
-    w[0] = 1.0;
-    w[MAX_PIECES] = 0.0;
-    w
-};
-
+#[inline]
 fn set_of(evidence: &[Evidence]) -> u64 {
     evidence.iter().fold(0, |set, e| set | 1 << e.slot)
-}
-
-/// Place of a slot among those of a set.
-fn place(set: u64, slot: u8) -> usize {
-    (set & ((1 << slot) - 1)).count_ones() as usize
 }
 
 impl Mixture {
@@ -118,26 +107,56 @@ impl Mixture {
             end += n;
             starts.push(end as u32);
         }
+        let slots = features.len();
+        let mut weights = Vec::with_capacity(slots * (slots + 1));
+        for strongest in 0..slots {
+            weights.extend((0..=slots).map(|slot| match slot {
+                _ if slot == slots => 0.0, // the bias
+                _ if slot == strongest => 1.0,
+                _ => NUDGE,
+            }));
+        }
         Self {
             starts,
             stretched: vec![f32::NAN; end],
             counts: vec![[0.0; 2]; end],
             sets: FxHashMap::default(),
-            rows: Vec::new(),
+            weights,
             slope: 1.0,
             shift: 0.0,
             examples: 0.0,
         }
     }
 
+    #[inline]
     fn situation(&self, e: Evidence) -> usize {
         self.starts[usize::from(e.slot)] as usize + usize::from(e.feature)
     }
 
     /// Logistic of a slot's estimate: its record, or the source's guess where there is none.
+    #[inline]
     fn input(&self, e: Evidence) -> f32 {
         let recorded = self.stretched[self.situation(e)];
         if recorded.is_nan() { stretch(e.prior.clamp(EDGE, 1.0 - EDGE)) } else { recorded }
+    }
+
+    fn slots(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Weights of a set of slots; before it has a record the strongest slot (the lowest) is
+    /// believed and the others nudge.
+    fn row(&self, set: u64) -> &[f32] {
+        let width = self.slots() + 1;
+        let first = set.trailing_zeros() as usize * width;
+        let at = self.sets.get(&set).map_or(first, |&row| row as usize * width);
+        &self.weights[at..at + width]
+    }
+
+    #[inline]
+    fn dot(&self, row: &[f32], evidence: &[Evidence]) -> f32 {
+        let sum: f32 = evidence.iter().map(|&e| row[usize::from(e.slot)] * self.input(e)).sum();
+        (sum + row[self.slots()]).clamp(-8.0, 8.0)
     }
 
     /// Probability that a candidate is accepted given that its parent was. At most one piece of
@@ -145,15 +164,24 @@ impl Mixture {
     pub fn probability(&self, evidence: &[Evidence]) -> f32 {
         match evidence {
             [] => 0.0,
-            _ => squash(self.slope * self.dot(evidence) + self.shift),
+            _ => squash(self.slope * self.dot(self.row(set_of(evidence)), evidence) + self.shift),
         }
     }
 
-    fn dot(&self, evidence: &[Evidence]) -> f32 {
-        let set = set_of(evidence);
-        let w = self.sets.get(&set).map_or(&FIRST, |&row| &self.rows[row as usize]);
-        let sum: f32 = evidence.iter().map(|&e| w[place(set, e.slot)] * self.input(e)).sum();
-        (sum + w[MAX_PIECES]).clamp(-8.0, 8.0)
+    /// [`probability`](Self::probability) of every candidate.
+    pub fn estimates(&self, candidates: &Candidates, out: &mut Vec<f32>) {
+        out.clear();
+        let mut last: (u64, &[f32]) = (0, &[]);
+        for at in 0..candidates.tokens().len() {
+            let set = candidates.slots(at);
+            if set != last.0 {
+                last = (set, self.row(set)); // neighbours mostly have the same reasons
+            }
+            out.push(self.dot(last.1, candidates.evidence(at)));
+        }
+        for x in out {
+            *x = squash(self.slope * *x + self.shift);
+        }
     }
 
     /// Learns from one drafted node whose parent was reached.
@@ -162,7 +190,8 @@ impl Mixture {
             return;
         }
         let target = f32::from(u8::from(accepted));
-        let dot = self.dot(evidence);
+        let set = set_of(evidence);
+        let dot = self.dot(self.row(set), evidence);
         let error = target - squash(dot);
         let last = target - squash(self.slope * dot + self.shift);
         let rate =
@@ -170,17 +199,13 @@ impl Mixture {
         self.examples = (self.examples + 1.0).min(1e6);
         self.slope = (self.slope + rate * last * dot).clamp(0.5, 3.0);
         self.shift = (self.shift + rate * last).clamp(-3.0, 3.0);
-        let set = set_of(evidence);
-        let fresh = self.rows.len() as u32;
-        let row = *self.sets.entry(set).or_insert(fresh);
-        if row == fresh {
-            self.rows.push(FIRST);
-        }
+        let row = self.own_row(set);
         for &e in evidence {
             let input = self.input(e);
-            self.rows[row as usize][place(set, e.slot)] += RATE * error * input;
+            self.weights[row + usize::from(e.slot)] += RATE * error * input;
         }
-        self.rows[row as usize][MAX_PIECES] += RATE * error;
+        let bias = row + self.slots();
+        self.weights[bias] += RATE * error;
         for &e in evidence {
             let at = self.situation(e);
             let [tried, good] = &mut self.counts[at];
@@ -195,6 +220,18 @@ impl Mixture {
         }
     }
 
+    /// Where the weights of a set begin; it gets a row of its own.
+    fn own_row(&mut self, set: u64) -> usize {
+        let width = self.slots() + 1;
+        let fresh = self.weights.len() / width;
+        let row = *self.sets.entry(set).or_insert(fresh as u32) as usize * width;
+        if row == self.weights.len() {
+            let first = set.trailing_zeros() as usize * width;
+            self.weights.extend_from_within(first..first + width);
+        }
+        row
+    }
+
     /// Tables then weights as bits for a file.
     pub(crate) fn save(&self) -> Vec<u32> {
         let shared = [self.slope, self.shift, self.examples];
@@ -203,7 +240,9 @@ impl Mixture {
         let sets: BTreeMap<u64, u32> = self.sets.iter().map(|(s, r)| (*s, *r)).collect();
         for (set, row) in sets {
             bits.extend([set as u32, (set >> 32) as u32]);
-            bits.extend(self.rows[row as usize].map(f32::to_bits));
+            let width = self.slots() + 1;
+            let row = &self.weights[row as usize * width..][..width];
+            bits.extend(row.iter().map(|w| w.to_bits()));
         }
         bits
     }
@@ -229,18 +268,19 @@ impl Mixture {
             this.counts[at] = [tried, accepted];
             this.stretched[at] = if tried == 0.0 { f32::NAN } else { stretched };
         }
-        let rows = weights.chunks_exact(MAX_PIECES + 3);
+        let rows = weights.chunks_exact(this.slots() + 3);
         rows.remainder().is_empty().then_some(())?;
-        let slots = features.len() as u32;
         for bits in rows {
             let set = u64::from(bits[0]) | u64::from(bits[1]) << 32;
-            let row: Row = std::array::from_fn(|i| f32::from_bits(bits[i + 2]));
-            let sound = row.iter().all(|x| x.is_finite())
-                && u64::BITS - set.leading_zeros() <= slots
-                && set.count_ones() as usize <= MAX_PIECES
-                && this.sets.insert(set, this.rows.len() as u32).is_none();
+            let row = bits[2..].iter().map(|&w| f32::from_bits(w));
+            let sound = row.clone().all(f32::is_finite)
+                && set != 0
+                && (u64::BITS - set.leading_zeros()) as usize <= this.slots()
+                && !this.sets.contains_key(&set);
             sound.then_some(())?;
-            this.rows.push(row);
+            let at = this.own_row(set);
+            this.weights.truncate(at);
+            this.weights.extend(row);
         }
         Some(this)
     }

@@ -11,7 +11,7 @@
 //! of one is `count / (count of the state + escape)`, halved for a shorter match. Each token also
 //! carries how often the request's own text has used it: a topic repeats its words.
 
-use super::automaton::{Automaton, Cursor, TOP};
+use super::automaton::{Automaton, Children, Cursor, TOP};
 use super::candidates::Candidates;
 use super::ring::Ring;
 use super::{Candidate, RequestSource, Saved, Scope, SharedSource};
@@ -21,7 +21,7 @@ use trivium_core::TokenId;
 use trivium_core::error::{Error, Result};
 
 /// Match lengths tried at a node: the longest and those up its suffix links.
-const ORDERS: usize = 4;
+const ORDERS: usize = 3;
 /// Continuations of a match that become candidates.
 const CHILDREN: usize = 8;
 /// Deepest node that also asks the empty match.
@@ -395,12 +395,13 @@ impl RequestSource for View {
 fn continuations(a: &Automaton, cursor: Cursor, kind: Kind, out: &mut Candidates) {
     let mut at = Some(a.settle(cursor));
     let mut order = 0;
+    let mut buffer = Children::default();
     while let Some(c) = at {
         if c.len == 0 || order == ORDERS {
             break;
         }
         let slot = if order > 0 { SHORTER + kind as u8 } else { kind as u8 };
-        let children = a.children(c.state);
+        let children = a.children(c.state, &mut buffer);
         let list = children.as_slice();
         let total = if a.is_complete(c.state) {
             list.iter().map(|c| c.count).sum() // without the open end
@@ -424,7 +425,8 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: Kind, out: &mut Candidates
 /// stay empty.
 fn frequent(a: &Automaton, slot: u8, out: &mut Candidates) {
     let total = a.len() as u32 + 8;
-    for (rank, child) in a.children(0).as_slice().iter().enumerate() {
+    let mut buffer = Children::default();
+    for (rank, child) in a.children(0, &mut buffer).as_slice().iter().enumerate() {
         // Shares above 1/2, 1/4, ... 1/64 and below.
         let magnitude = (total / child.count.max(1)).ilog2().min(7);
         let feature = (rank * 8) as u16 + magnitude as u16;

@@ -16,7 +16,6 @@ use crate::draft::Candidates;
 use crate::draft::mixture::{Evidence, Mixture};
 use crate::policy::CostModel;
 use crate::request::Request;
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use trivium_core::error::Result;
 use trivium_core::{Constraint, TokenId};
@@ -40,12 +39,11 @@ const EXACT: usize = 16;
 const PATIENCE: f32 = 0.5;
 
 /// A node that could be added.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 struct Slot {
     score: f32,
     request: u32,
     parent: u32,
-    order: u32,
     token: TokenId,
     /// What was said of it, a range of [`Scratch::said`]; [`EXPAND`] marks a node of the tree
     /// (`parent`) whose continuations are still to be looked up.
@@ -55,25 +53,33 @@ struct Slot {
 
 const EXPAND: u32 = u32::MAX;
 
-impl Eq for Slot {}
-
-impl Ord for Slot {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // Highest score first, then a fixed order.
-        self.score.total_cmp(&other.score).then_with(|| {
-            (other.request, other.parent, other.order).cmp(&(self.request, self.parent, self.order))
-        })
-    }
+/// Slots by score, the first pushed first among equals.
+#[derive(Debug, Default)]
+struct Queue {
+    slots: Vec<Slot>,
+    /// Bits of the score, which order as scores of at least 0 do, above the slot's inverted index.
+    heap: BinaryHeap<u64>,
 }
 
-impl PartialOrd for Slot {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl Queue {
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.heap.clear();
+    }
+
+    fn push(&mut self, key: f32, slot: Slot) {
+        let index = !(self.slots.len() as u32);
+        self.heap.push(u64::from(key.to_bits()) << 32 | u64::from(index));
+        self.slots.push(slot);
+    }
+
+    fn pop(&mut self) -> Option<Slot> {
+        self.heap.pop().map(|top| self.slots[!(top as u32) as usize])
     }
 }
 
 /// A tree being grown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Growing {
     tokens: Vec<TokenId>,
     parents: Vec<i32>,
@@ -83,9 +89,76 @@ struct Growing {
     said: Vec<(u32, u32)>,
     /// Nodes whose tokens the constraint has consumed.
     walked: Vec<usize>,
+    best: Best,
+}
+
+/// Scores of the candidates pushed so far, in classes: those below the tree's budget of better ones
+/// can never be taken.
+#[derive(Debug)]
+struct Best {
+    classes: [u32; CLASSES],
+    /// Candidates of the lowest class that counts and above.
+    above: usize,
+    lowest: usize,
+    budget: usize,
+}
+
+/// Classes of a quarter of an octave from [`FLOOR`] to 1.
+const CLASSES: usize = 56;
+const CLASS_BITS: u32 = 21;
+
+impl Best {
+    fn new(budget: usize) -> Self {
+        Self { classes: [0; CLASSES], above: 0, lowest: 0, budget }
+    }
+
+    fn class(score: f32) -> usize {
+        let class = (score.to_bits() >> CLASS_BITS).saturating_sub(FLOOR.to_bits() >> CLASS_BITS);
+        (class as usize).min(CLASSES - 1)
+    }
+
+    /// Whether a candidate of this score may still be taken.
+    fn admits(&self, score: f32) -> bool {
+        score >= FLOOR && Self::class(score) >= self.lowest
+    }
+
+    fn count(&mut self, score: f32) {
+        let class = Self::class(score);
+        self.classes[class] += 1;
+        self.above += 1;
+        while self.above - self.classes[self.lowest] as usize >= self.budget
+            && self.lowest + 1 < CLASSES
+        {
+            self.above -= self.classes[self.lowest] as usize;
+            self.lowest += 1;
+        }
+    }
 }
 
 impl Growing {
+    /// A tree of at most `nodes`.
+    fn new(nodes: usize) -> Self {
+        let budget = nodes.saturating_sub(1);
+        let nodes = nodes.min(256);
+        Self {
+            tokens: Vec::with_capacity(nodes),
+            parents: Vec::with_capacity(nodes),
+            depths: Vec::with_capacity(nodes),
+            scores: Vec::with_capacity(nodes),
+            said: Vec::with_capacity(nodes),
+            walked: Vec::new(),
+            best: Best::new(budget),
+        }
+    }
+
+    fn push(&mut self, token: TokenId, parent: i32, depth: u16, score: f32, said: (u32, u32)) {
+        self.tokens.push(token);
+        self.parents.push(parent);
+        self.depths.push(depth);
+        self.scores.push(score);
+        self.said.push(said);
+    }
+
     /// Nodes from below node 0 down to `node`.
     fn path(&self, node: usize) -> Vec<usize> {
         let mut path = Vec::with_capacity(usize::from(self.depths[node]));
@@ -120,21 +193,18 @@ pub(crate) fn grow(
     learned: (&Mixture, &[u8]),
     limits: Limits,
     cost: Option<&CostModel>,
+    scratch: &mut Scratch,
 ) -> Result<TreeBatch> {
     let mut trees: Vec<Growing> = Vec::with_capacity(requests.len());
     for r in requests.iter() {
         let last = r.tokens.last().copied().unwrap_or(0);
-        trees.push(Growing {
-            tokens: vec![last],
-            parents: vec![-1],
-            depths: vec![0],
-            scores: vec![1.0],
-            said: vec![(0, 0)],
-            walked: Vec::new(),
-        });
+        let mut tree = Growing::new(limits.max_nodes.min(r.cap));
+        tree.push(last, -1, 0, 1.0, (0, 0));
+        trees.push(tree);
     }
-    let mut scratch = Scratch::default();
-    let grown = pop_all(requests, &mut trees, learned, limits, cost, &mut scratch);
+    scratch.queue.clear();
+    scratch.said.clear();
+    let grown = pop_all(requests, &mut trees, learned, limits, cost, scratch);
     for (r, tree) in requests.iter_mut().zip(&trees) {
         if let Some(c) = &mut r.constraint {
             c.rollback(tree.walked.len())?;
@@ -186,7 +256,7 @@ fn pop_all(
         }
     }
     while total < limits.max_total {
-        let Some(slot) = scratch.heap.pop() else { break };
+        let Some(slot) = scratch.queue.pop() else { break };
         let b = slot.request as usize;
         let tree = &mut trees[b];
         let most = limits.max_nodes.min(requests[b].cap);
@@ -194,16 +264,15 @@ fn pop_all(
             continue;
         }
         if slot.said == EXPAND {
+            if !tree.best.admits(slot.score) {
+                continue;
+            }
             expand(requests[b], tree, (b, slot.parent as usize), learned, scratch)?;
             continue;
         }
         let node = tree.tokens.len();
         let depth = tree.depths[slot.parent as usize] + 1;
-        tree.tokens.push(slot.token);
-        tree.parents.push(slot.parent as i32);
-        tree.depths.push(depth);
-        tree.scores.push(slot.score);
-        tree.said.push((slot.said, slot.pieces));
+        tree.push(slot.token, slot.parent as i32, depth, slot.score, (slot.said, slot.pieces));
         order.push((slot.score, slot.request));
         total += 1;
         requests[b].sources.iter_mut().for_each(|s| s.node(slot.parent as usize, slot.token));
@@ -215,9 +284,8 @@ fn pop_all(
             if largest <= EXACT {
                 expand(requests[b], tree, (b, node), learned, scratch)?;
             } else {
-                let score = slot.score * PATIENCE;
-                let later = Slot { score, parent: node as u32, said: EXPAND, ..slot };
-                scratch.heap.push(later);
+                let later = Slot { parent: node as u32, said: EXPAND, ..slot };
+                scratch.queue.push(slot.score * PATIENCE, later);
             }
         }
     }
@@ -232,9 +300,10 @@ fn pop_all(
     Ok(keep)
 }
 
-#[derive(Default)]
-struct Scratch {
-    heap: BinaryHeap<Slot>,
+/// Working memory of a call, kept between calls.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    queue: Queue,
     candidates: Candidates,
     estimates: Vec<f32>,
     /// Evidence of every slot pushed in this call.
@@ -250,7 +319,7 @@ fn expand(
     (mixture, first_slots): (&Mixture, &[u8]),
     scratch: &mut Scratch,
 ) -> Result<()> {
-    let Scratch { heap, candidates, estimates, said } = scratch;
+    let Scratch { queue, candidates, estimates, said } = scratch;
     let depth = usize::from(tree.depths[node]);
     candidates.clear();
     for (source, &first) in request.sources.iter_mut().zip(first_slots) {
@@ -258,8 +327,7 @@ fn expand(
         source.candidates(node, depth, candidates);
     }
     let named = candidates.tokens();
-    estimates.clear();
-    estimates.extend((0..named.len()).map(|at| mixture.probability(candidates.evidence(at))));
+    mixture.estimates(candidates, estimates);
     let mut forced = None;
     if let Some(constraint) = &mut request.constraint {
         tree.move_to(constraint.as_mut(), node)?;
@@ -282,11 +350,13 @@ fn expand(
         }
         forced = forced.filter(|&t| !law.forbids(t));
     }
-    let mut push = |token, score, order, evidence: &[Evidence]| {
-        if score >= FLOOR {
+    let above = tree.scores[node];
+    let mut push = |token, score: f32, evidence: &[Evidence]| {
+        if tree.best.admits(score) {
+            tree.best.count(score);
             let (request, parent) = (b as u32, node as u32);
             let (start, pieces) = (said.len() as u32, evidence.len() as u32);
-            heap.push(Slot { score, request, parent, order, token, said: start, pieces });
+            queue.push(score, Slot { score, request, parent, token, said: start, pieces });
             said.extend_from_slice(evidence);
         }
     };
@@ -301,10 +371,10 @@ fn expand(
     }
     let scale = tree.scores[node] * fair;
     for (at, (&token, &estimate)) in named.iter().zip(estimates.iter()).enumerate() {
-        push(token, scale * estimate, at as u32, candidates.evidence(at));
+        push(token, scale * estimate, candidates.evidence(at));
     }
     if let Some(token) = forced {
-        push(token, tree.scores[node], named.len() as u32, &[]);
+        push(token, above, &[]);
     }
     Ok(())
 }

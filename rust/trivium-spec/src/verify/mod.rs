@@ -49,6 +49,16 @@ use crate::tree::TreeBatch;
 use trivium_core::error::{Error, Result};
 use trivium_core::{Constraint, TokenId};
 
+/// A drafted node whose parent was reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Label {
+    /// End of its evidence.
+    pub(crate) end: u32,
+    pub(crate) accepted: bool,
+    /// Estimate of the acceptance when it was drafted.
+    pub(crate) estimate: f32,
+}
+
 /// What a verification decided, for a batch. Committed tokens of request `b` are
 /// `tokens[cu_tokens[b]..cu_tokens[b + 1]]`: the accepted drafts and one more.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +72,8 @@ pub struct Verified {
     pub(crate) owners: Vec<u64>,
     /// Rows of the pass, a list a request: they feed recycling at commit.
     pub(crate) rows: Vec<Vec<TopIds>>,
-    /// Every drafted node whose parent was reached: end of its evidence, accepted.
-    pub(crate) labels: Vec<(u32, bool)>,
+    /// Every drafted node whose parent was reached.
+    pub(crate) labels: Vec<Label>,
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) drafted: usize,
     pub(crate) accepted: usize,
@@ -192,17 +202,21 @@ impl Verified {
     /// Adds the walk of request `b` of `batch`.
     pub(crate) fn push(&mut self, batch: &TreeBatch, b: usize, walk: Walk, rows: Vec<TopIds>) {
         let span = batch.span(b);
-        // Labels: children of every reached node, accepted or not.
-        let mut at = 0;
-        for (i, &next) in walk.nodes.iter().chain(std::iter::once(&usize::MAX)).enumerate() {
-            for child in at + 1..span.len() {
-                if batch.parents[span.start + child] as usize == at {
-                    self.evidence.extend_from_slice(batch.evidence_of(span.start + child));
-                    self.labels.push((self.evidence.len() as u32, child == next));
-                }
-            }
-            if i < walk.nodes.len() {
-                at = next;
+        // Labels: children of every reached node, accepted or not. The walk rises.
+        let mut reached = vec![false; span.len()];
+        reached[0] = true;
+        for &node in &walk.nodes {
+            reached[node] = true;
+        }
+        for node in span.start + 1..span.end {
+            let parent = batch.parents[node] as usize;
+            if reached[parent] {
+                self.evidence.extend_from_slice(batch.evidence_of(node));
+                self.labels.push(Label {
+                    end: self.evidence.len() as u32,
+                    accepted: reached[node - span.start],
+                    estimate: batch.scores[node] / batch.scores[span.start + parent],
+                });
             }
         }
         self.drafted += span.len() - 1;
