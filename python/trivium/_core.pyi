@@ -28,23 +28,28 @@ __all__ = [
     "Vocabulary",
     "Voter",
     "__version__",
+    "after_trigger",
     "back_off",
     "build_corpus",
     "builder_takes",
     "builders",
     "check_mutants",
     "check_verifiers",
+    "combine_grammars",
     "control_names",
     "covers",
     "cuda_doctor",
     "draw_draft",
     "fill_batch",
+    "island_grammar",
     "merge_attention",
     "merge_trees",
+    "phrase_grammar",
     "ppd_best_size",
     "ppd_solve",
     "prune_by_draft",
     "replay_keys",
+    "span_grammar",
     "transform_rows",
     "ucb_radius",
     "verifier_takes",
@@ -448,6 +453,33 @@ class GrammarMask:
     def explain(self, prefix: bytes) -> tuple[int, bool, list[tuple[int, int]]]: ...
     def completion(self, prefix: bytes) -> bytes | None: ...
     def report(self) -> dict[str, Any]: ...
+
+def combine_grammars(
+    how: str, parts: Sequence[GrammarMask], budgets: tuple[int, int, int, int]
+) -> GrammarMask: ...
+def phrase_grammar(
+    must: Sequence[Sequence[str]],
+    never: Sequence[str],
+    ignore_case: bool,
+    whole_words: bool,
+    vocab: Vocabulary,
+    budgets: tuple[int, int, int, int],
+) -> GrammarMask: ...
+def after_trigger(
+    trigger: str, then: GrammarMask, budgets: tuple[int, int, int, int]
+) -> GrammarMask: ...
+def island_grammar(
+    islands: Sequence[tuple[str, GrammarMask]],
+    stop: str | None,
+    budgets: tuple[int, int, int, int],
+) -> GrammarMask: ...
+def span_grammar(
+    source: str,
+    words: bool,
+    max_words: int | None,
+    vocab: Vocabulary,
+    budgets: tuple[int, int, int, int],
+) -> GrammarMask: ...
 
 @final
 class Matcher:

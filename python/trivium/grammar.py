@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from trivium._core import GrammarMask as CoreGrammarMask
 from trivium._core import Matcher as CoreMatcher
 from trivium._core import Vocabulary as CoreVocabulary
+from trivium._core import after_trigger as core_after
+from trivium._core import combine_grammars as core_combine
 from trivium._core import fill_batch as core_fill_batch
+from trivium._core import island_grammar as core_islands
+from trivium._core import phrase_grammar as core_phrases
+from trivium._core import span_grammar as core_spans
 from trivium.errors import InputError, InvalidSchema, StateError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -41,7 +46,7 @@ class GrammarReport:
     Attributes
     ----------
     kind : str
-        The front end: ``"regex"``, ``"regex search"`` or ``"choices"``.
+        The front end, for example ``"regex"``, ``"choices"``, ``"and"``.
     sound : bool
         S: every text that ends with an allowed end token is in the language.
     complete : bool
@@ -221,8 +226,9 @@ class GrammarMask:
         vocab : Vocabulary
             Whose tokens are masked.
         dialect : {"rust", "ecma", "python"}, optional
-            How `pattern` is written. Only ``"rust"``, the syntax of Rust's ``regex`` crate (no
-            look-around, no back-references), is served so far.
+            How `pattern` is written: as Rust's ``regex`` crate has it; as ECMA-262 has it, for
+            JSON Schema; as `re` has it for ``str``. The latter two have look-around, and
+            back-references to groups of at most 64 texts.
         full : bool, optional
             True: the whole text must match. False: the text must contain a match.
         max_states : int, optional
@@ -426,6 +432,278 @@ class GrammarMask:
         return cls._wrap(
             CoreGrammarMask.json_schema(text, _core_vocab(vocab), options, budgets), vocab
         )
+
+    @classmethod
+    def phrases(
+        cls,
+        vocab: Vocabulary,
+        *,
+        must: Iterable[str | Iterable[str]] = (),
+        never: Iterable[str] = (),
+        ignore_case: bool = False,
+        whole_words: bool = False,
+        max_states: int = 100_000,
+        max_bytes: int = 64 << 20,
+        max_ms: int = 2_000,
+        mask_bytes: int = 64 << 20,
+    ) -> Self:
+        """Make the grammar of free texts that contain some phrases and none of others.
+
+        A phrase is one of characters: every tokenisation of it counts.
+
+        Parameters
+        ----------
+        vocab : Vocabulary
+            Whose tokens are masked.
+        must : iterable of str or of iterables of str, optional
+            Each must occur; of a group (the forms of a word) one.
+        never : iterable of str, optional
+            None may occur.
+        ignore_case : bool, optional
+            Whether case is ignored.
+        whole_words : bool, optional
+            Whether a phrase counts only where no word character touches it.
+        max_states, max_bytes, max_ms, mask_bytes : int, optional
+            As in `regex`. What must occur multiplies the states, by up to two for each group.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        InputError
+            An empty phrase or group.
+        UnsatisfiableError
+            What must occur contains what must not.
+        LimitExceeded
+            A budget.
+
+        Examples
+        --------
+        >>> from trivium import Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> g = GrammarMask.phrases(vocab, must=[["walk", "walked"]], never=["run"])
+        >>> g.matches("We walked home."), g.matches("We ran."), g.matches("walk and run")
+        (True, False, False)
+        """
+        if isinstance(must, str) or isinstance(never, str):
+            raise InputError("must, never: one str; lists are expected")
+        groups = [[g] if isinstance(g, str) else list(g) for g in must]
+        none = list(never)
+        for text in [*none, *(t for g in groups for t in g)]:
+            if not isinstance(text, str):
+                raise InputError(f"phrases: {type(text).__name__} is not str")
+            _bytes("phrases", text)
+        budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
+        core = core_phrases(
+            groups, none, bool(ignore_case), bool(whole_words), _core_vocab(vocab), budgets
+        )
+        return cls._wrap(core, vocab)
+
+    @classmethod
+    def after(
+        cls,
+        trigger: str,
+        then: GrammarMask,
+        *,
+        max_states: int = 100_000,
+        max_bytes: int = 64 << 20,
+        max_ms: int = 2_000,
+        mask_bytes: int = 64 << 20,
+    ) -> Self:
+        """Make the grammar of free text up to the first `trigger`, and then `then`.
+
+        It is one language, so a trigger in the middle of a draft or of a token switches as well.
+
+        Parameters
+        ----------
+        trigger : str
+            For example ``"</think>"``, as text.
+        then : GrammarMask
+            What follows; a regular grammar.
+        max_states, max_bytes, max_ms, mask_bytes : int, optional
+            As in `regex`.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        InputError
+            An empty trigger.
+        UnsupportedPattern
+            `then` is not regular, or has position predicates.
+
+        Examples
+        --------
+        >>> from trivium import Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> g = GrammarMask.after("</think>", GrammarMask.regex("[0-9]+", vocab))
+        >>> g.matches("Six times seven.</think>42"), g.matches("42")
+        (True, False)
+        """
+        _bytes("trigger", trigger)
+        budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
+        return cls._wrap(core_after(str(trigger), then._core, budgets), then._vocab)
+
+    @classmethod
+    def free_text_with(
+        cls,
+        islands: Mapping[str, GrammarMask],
+        *,
+        stop: str | None = None,
+        max_states: int = 100_000,
+        max_bytes: int = 64 << 20,
+        max_ms: int = 2_000,
+        mask_bytes: int = 64 << 20,
+    ) -> Self:
+        """Make the grammar of free text in which each trigger is followed by its grammar.
+
+        Parameters
+        ----------
+        islands : dict of str to GrammarMask
+            Triggers and what follows them; regular grammars over one vocabulary.
+        stop : str, optional
+            The text ends with this, outside of islands; by default anywhere outside of one.
+        max_states, max_bytes, max_ms, mask_bytes : int, optional
+            As in `regex`.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        InputError
+            No island, or an empty trigger.
+        UnsupportedPattern
+            A grammar is not regular, or has position predicates.
+
+        Examples
+        --------
+        >>> from trivium import Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> number = GrammarMask.regex("[0-9]+>", vocab)
+        >>> g = GrammarMask.free_text_with({"<n:": number})
+        >>> g.matches("a <n:12> b <n:3>"), g.matches("a <n:x> b")
+        (True, False)
+        """
+        pairs = [(str(t), g._core) for t, g in islands.items()]
+        if not pairs:
+            raise InputError("islands: none")
+        for trigger in [*(p[0] for p in pairs), stop or "x"]:
+            _bytes("islands", trigger)
+        budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
+        vocab = next(iter(islands.values()))._vocab
+        return cls._wrap(core_islands(pairs, stop, budgets), vocab)
+
+    @classmethod
+    def spans(
+        cls,
+        source: str,
+        vocab: Vocabulary,
+        *,
+        words: bool = False,
+        max_words: int | None = None,
+        max_states: int = 100_000,
+        max_bytes: int = 64 << 20,
+        max_ms: int = 2_000,
+        mask_bytes: int = 64 << 20,
+    ) -> Self:
+        """Make the grammar of the pieces of a source text (extractive answers).
+
+        Parameters
+        ----------
+        source : str
+            Of up to about 200,000 characters under the default budget.
+        vocab : Vocabulary
+            Whose tokens are masked.
+        words : bool, optional
+            Whether a piece begins and ends only where words do.
+        max_words : int, optional
+            Most words of a piece.
+        max_states, max_bytes, max_ms, mask_bytes : int, optional
+            As in `regex`.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        UnsatisfiableError
+            `source` is empty.
+        LimitExceeded
+            A budget.
+
+        Examples
+        --------
+        >>> from trivium import Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> g = GrammarMask.spans("the cat sat", vocab, words=True, max_words=2)
+        >>> g.matches("cat sat"), g.matches("at sat"), g.matches("the cat sat")
+        (True, False, False)
+        """
+        _bytes("source", source)
+        most = None if max_words is None else min(_count("max_words", max_words, 1), 1 << 30)
+        budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
+        core = core_spans(str(source), bool(words), most, _core_vocab(vocab), budgets)
+        return cls._wrap(core, vocab)
+
+    def _with(self, how: str, *others: object) -> Self:
+        parts = [self._core]
+        for other in others:
+            if not isinstance(other, GrammarMask):
+                raise InputError(f"{how}: {type(other).__name__} is not a GrammarMask")
+            parts.append(other._core)
+        default = _budgets(100_000, 64 << 20, 2_000, 64 << 20)
+        return self._wrap(core_combine(how, parts, default), self._vocab)
+
+    def __and__(self, other: GrammarMask) -> Self:
+        """Make the grammar of the texts of both. Regular grammars, default budgets."""
+        return self._with("and", other) if isinstance(other, GrammarMask) else NotImplemented
+
+    def __or__(self, other: GrammarMask) -> Self:
+        """Make the grammar of the texts of either. Regular grammars, default budgets."""
+        return self._with("or", other) if isinstance(other, GrammarMask) else NotImplemented
+
+    def __invert__(self) -> Self:
+        """Make the grammar of every text but these. A regular grammar, default budgets."""
+        return self._with("not")
+
+    def __sub__(self, other: GrammarMask) -> Self:
+        """Make the grammar of the texts of this one that the other lacks. Default budgets."""
+        return self & ~other if isinstance(other, GrammarMask) else NotImplemented
+
+    def then(self, *others: GrammarMask) -> Self:
+        """Follow a text of this grammar by one of each of the others.
+
+        Parameters
+        ----------
+        *others : GrammarMask
+            Regular grammars over the same vocabulary.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        UnsupportedPattern
+            A grammar is not regular, or has position predicates that would see across a seam.
+
+        Examples
+        --------
+        >>> from trivium import Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> word = GrammarMask.regex("[a-z]+", vocab) - GrammarMask.choices(["if"], vocab)
+        >>> g = word.then(GrammarMask.regex("=[0-9]", vocab))
+        >>> g.matches("iff=1"), g.matches("if=1")
+        (True, False)
+        """
+        return self._with("then", *others)
 
     @property
     def vocab(self) -> Vocabulary:

@@ -68,7 +68,10 @@ fn grammar_error(py: Python<'_>, error: &Error) -> PyErr {
 type Outcome<T> = trivium_grammar::Result<T>;
 
 /// Runs `work` detached.
-fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Outcome<T> + Ungil + Send) -> PyRes<T> {
+pub(crate) fn detached<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Outcome<T> + Ungil + Send,
+) -> PyRes<T> {
     guard(py, move || Ok(work()))?.map_err(|e| grammar_error(py, &e))
 }
 
@@ -78,9 +81,9 @@ fn quick<T>(py: Python<'_>, work: impl FnOnce() -> Outcome<T>) -> PyRes<T> {
 }
 
 /// Budgets as they cross the border.
-type Budgets = (usize, usize, u64, usize);
+pub(crate) type Budgets = (usize, usize, u64, usize);
 
-fn limits((max_states, max_bytes, max_ms, mask_bytes): Budgets) -> CompileLimits {
+pub(crate) fn limits((max_states, max_bytes, max_ms, mask_bytes): Budgets) -> CompileLimits {
     CompileLimits { max_states, max_bytes, max_time: Duration::from_millis(max_ms), mask_bytes }
 }
 
@@ -90,7 +93,7 @@ type Explained = (usize, bool, Vec<(u8, u8)>);
 /// A compiled grammar.
 #[pyclass(frozen, name = "GrammarMask", module = "trivium._core")]
 pub(crate) struct PyGrammarMask {
-    inner: GrammarMask,
+    pub(crate) inner: GrammarMask,
 }
 
 #[pymethods]

@@ -16,6 +16,7 @@
 use pyo3::prelude::*;
 
 mod arrays;
+mod combine;
 mod constraint;
 mod control;
 mod cuda;
@@ -33,6 +34,10 @@ mod voter;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::combine::{
+        after_trigger, combine_grammars, island_grammar, phrase_grammar, span_grammar,
+    };
     #[pymodule_export]
     use crate::control::{PyController, control_names, ucb_radius_py};
     #[pymodule_export]

@@ -1,0 +1,77 @@
+"""Combinations of grammars at the border; their languages are enumerated in Rust."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from trivium import GrammarMask, Vocabulary
+from trivium.errors import InputError, UnsatisfiableError, UnsupportedError
+
+VOCAB = Vocabulary([bytes([i]) for i in range(256)] + [b"", b"ab"], eos=[256])
+
+
+def test_operators_are_set_operations() -> None:
+    words = GrammarMask.regex("[a-z]+", VOCAB)
+    keywords = GrammarMask.choices(["if", "else"], VOCAB)
+    names = words - keywords
+    cases = ["if", "iff", "else", "x", "", "X"]
+    assert [names.matches(t) for t in cases] == [False, True, False, True, False, False]
+    assert [(words & keywords).matches(t) for t in cases] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert [(~words).matches(t) for t in cases] == [False, False, False, False, True, True]
+    assert (keywords | GrammarMask.regex("X", VOCAB)).matches("X")
+    assert names.then(GrammarMask.regex("=", VOCAB), words).matches("iff=if")
+    assert (words & keywords).report().kind == "and"
+    with pytest.raises(UnsatisfiableError):
+        names & keywords
+    with pytest.raises(TypeError):
+        words & "a"  # type: ignore[operator]
+    with pytest.raises(InputError):
+        words.then("a")  # type: ignore[arg-type]
+    other = Vocabulary([b"a", b""], eos=[1])
+    with pytest.raises(InputError, match="different vocabularies"):
+        words | GrammarMask.regex("a", other)
+
+
+def test_what_is_not_regular_is_refused_by_name() -> None:
+    schema = GrammarMask.json_schema({"type": "array"}, VOCAB)
+    with pytest.raises(UnsupportedError, match="not regular"):
+        schema & GrammarMask.regex("a", VOCAB)
+    with pytest.raises(UnsupportedError, match="seam"):
+        GrammarMask.regex(r"\ba", VOCAB).then(GrammarMask.regex("b", VOCAB))
+
+
+def test_bad_arguments() -> None:
+    a = GrammarMask.regex("a", VOCAB)
+    for call in (
+        lambda: GrammarMask.phrases(VOCAB, must="abc"),
+        lambda: GrammarMask.phrases(VOCAB, never=[""]),
+        lambda: GrammarMask.phrases(VOCAB, must=[[]]),
+        lambda: GrammarMask.phrases(VOCAB, never=[3]),  # type: ignore[list-item]
+        lambda: GrammarMask.after("", a),
+        lambda: GrammarMask.after("\ud800", a),
+        lambda: GrammarMask.free_text_with({}),
+        lambda: GrammarMask.spans("abc", VOCAB, max_words=0),
+    ):
+        with pytest.raises(InputError):
+            call()
+
+
+def test_a_trigger_inside_a_draft_switches_the_mask() -> None:
+    g = GrammarMask.after("</t>", GrammarMask.regex("[0-9]+", VOCAB))
+    m = g.matcher()
+    draft = [0, *b"a</t", ord(">"), ord("4")]
+    parents = np.arange(-1, len(draft) - 1)
+    rows = np.zeros((len(draft), m.words), np.int32)
+    alive = m.fill_tree(parents, draft, rows)
+    assert alive.all()
+    bits = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little")
+    assert bits[4, ord("b")] == 1  # still free text
+    assert bits[5].nonzero()[0].tolist() == list(b"0123456789")  # the trigger is complete
+    assert bits[6].nonzero()[0].tolist() == [*b"0123456789", 256]
