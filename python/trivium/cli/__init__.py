@@ -1,11 +1,12 @@
 """The command ``trivium``.
 
 ===========  ==================================================================
-`generate`   continue a prompt: with drafts, under a pattern, by a vote
+`generate`   continue a prompt: with drafts, under a pattern or schema, by a vote
 `demo`       the three objects on the shipped model, with a table of the gains
 `check`      the exactness kit, on the built-in verifiers or on yours
 `doctor`     versions, devices, extras and self-tests
 `bench`      what the hot calls cost on this machine
+`mask`       what a JSON Schema compiles to, what masks cost
 `spec`       replay recorded token streams through draft sources
 `vote`       replay stop rules on recorded answers
 ===========  ==================================================================
@@ -45,7 +46,7 @@ USAGE = 2
 MISSING_EXTRA = 3
 INTERRUPTED = 130
 
-_VERBS = ("generate", "demo", "doctor", "check", "bench", "spec", "vote")
+_VERBS = ("generate", "demo", "doctor", "check", "bench", "mask", "spec", "vote")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,7 +11,6 @@ drafts from its own answer.
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
@@ -122,24 +121,24 @@ def _code(
 def _records(
     loaded: models.Loaded, sizes: dict[str, int], seed: int, out: Output
 ) -> dict[str, Any]:
-    """Sample records with drafts, under the expression of their schema."""
+    """Sample records with drafts, under their JSON Schema."""
     cases = tinylm.prompts("records")[: sizes["records"]]
     settings = loop.Settings(max_new_tokens=400, temperature=TEMPERATURE, seed=seed)
     runner = loop.Loop(loaded, settings)
     vocab = loop.vocabulary(loaded)
-    grammars: dict[str, tuple[str, GrammarMask]] = {}
+    grammars: dict[str, GrammarMask] = {}
     valid = exact = tokens = calls = 0
     with Progress("records", len(cases), quiet=out.quiet) as bar:
         for case in cases:
             if case["kind"] not in grammars:
-                # The model writes a space between the colon and the record.
-                expression = " ?" + records.pattern(case["schema"])
-                grammars[case["kind"]] = expression, GrammarMask.regex(expression, vocab)
-            expression, runner.constraint = grammars[case["kind"]]
-            made = runner.run([case["prompt"]])
+                schema = records.bounded(case["schema"])
+                grammar = GrammarMask.json_schema(schema, vocab, whitespace="compact")
+                grammars[case["kind"]] = grammar
+            runner.constraint = grammars[case["kind"]]
+            # JSON has no white space before it, and the model writes one after the colon.
+            made = runner.run([case["prompt"] + " "])
             [text] = made.texts or [""]
-            inside = re.fullmatch(expression, text) is not None
-            valid += inside and records.is_valid(text, case["schema"])
+            valid += grammars[case["kind"]].matches(text) and records.is_valid(text, case["schema"])
             exact += text.strip() == case["reference"].strip()
             tokens, calls = tokens + made.num_tokens, calls + made.num_target_calls
             bar.step(note=f"{valid} valid")

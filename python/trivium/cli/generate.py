@@ -1,4 +1,4 @@
-"""``trivium generate``: continue a prompt with drafts, under a pattern, or by a vote."""
+"""``trivium generate``: continue a prompt with drafts, under a pattern or schema, or by a vote."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text")
     rule = parser.add_mutually_exclusive_group()
     rule.add_argument("--regex", metavar="PATTERN", help="the whole continuation matches this")
-    rule.add_argument("--schema", metavar="FILE", help="not built yet")
+    rule.add_argument(
+        "--schema", metavar="FILE", help="the continuation is JSON that satisfies this JSON Schema"
+    )
     rule.add_argument("--grammar", metavar="FILE", help="not built yet")
     parser.add_argument("--samples", type=int, metavar="N", help="number of continuations")
     parser.add_argument(
@@ -89,6 +91,9 @@ def run(args: argparse.Namespace) -> int:
     runner = loop.Loop(loaded, settings, sources=_sources(args.speculate))
     if args.regex is not None:
         runner.constraint = GrammarMask.regex(args.regex, loop.vocabulary(loaded))
+    if args.schema is not None:
+        text = _read("schema", args.schema)
+        runner.constraint = GrammarMask.json_schema(text, loop.vocabulary(loaded))
     result: dict[str, Any] = {
         "prompt": prompt,
         "environment": models.environment(loaded, dtype=args.dtype, seed=args.seed),
@@ -109,10 +114,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse(args: argparse.Namespace) -> None:
     """Check what argparse cannot, before anything heavy is loaded."""
-    if args.schema is not None:
-        raise UnsupportedError("--schema: JSON Schema is not built yet; --regex is")
     if args.grammar is not None:
         raise UnsupportedError("--grammar: context-free grammars are not built yet; --regex is")
+    if args.schema is not None:
+        _read("schema", args.schema)
     for name in ("max_new_tokens", "samples"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -123,6 +128,13 @@ def _refuse(args: argparse.Namespace) -> None:
         raise InputError("compare: needs drafts, and --speculate is none")
     if args.model is not None and not Path(args.model).is_dir():
         raise InputError(f"model: {args.model} is no folder; nothing is downloaded")
+
+
+def _read(option: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"{option}: {path} cannot be read: {e}") from None
 
 
 def _prompt(args: argparse.Namespace) -> str:

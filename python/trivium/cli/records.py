@@ -1,9 +1,7 @@
-"""Regular expressions of the demo's record schemas, and an independent check of what comes out.
+"""The demo's record schemas: what bounds them, and an independent check of what comes out.
 
-`pattern` covers what `trivium.tinylm.records.SCHEMAS` uses, no more: objects whose keys are all
-required, arrays, bounded integers, booleans, null, and strings that are enumerated, patterned or
-free. It is a demonstration of regular constraints, not a JSON Schema compiler; whatever it does not
-know it refuses.
+`is_valid` covers what `trivium.tinylm.records.SCHEMAS` uses, no more, and shares nothing with the
+compiler of JSON Schema.
 """
 
 from __future__ import annotations
@@ -12,98 +10,34 @@ import json
 import re
 from typing import Any
 
-from trivium.errors import UnsupportedError
+__all__ = ["bounded", "is_valid"]
 
-__all__ = ["integer_range", "is_valid", "pattern"]
-
-_FREE = r'[^"\\\x00-\x1f]{1,24}'
+_LONGEST = 24
 
 
-def integer_range(low: int, high: int) -> str:
-    """Regular expression of the decimal integers of an interval, without leading zeros.
-
-    Parameters
-    ----------
-    low, high : int
-        Both ends, ``0 <= low <= high``.
+def bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    """Give the schema with strings of at most 24 characters, so that every record ends.
 
     Examples
     --------
-    >>> integer_range(18, 90)
-    '(?:1[8-9]|[2-8][0-9]|90)'
+    >>> bounded({"type": "array", "items": {"type": "string"}})
+    {'type': 'array', 'items': {'type': 'string', 'maxLength': 24}}
     """
-    parts = []
-    while len(str(low)) < len(str(high)):
-        top = 10 ** len(str(low)) - 1
-        parts += _same_length(str(low), str(top))
-        low = top + 1
-    parts += _same_length(str(low), str(high))
-    return f"(?:{'|'.join(parts)})"
-
-
-def _same_length(low: str, high: str) -> list[str]:
-    if low == high:
-        return [low]
-    rest = len(low) - 1
-    tail = "[0-9]" * rest
-    if low[1:] == "0" * rest and high[1:] == "9" * rest:
-        return [_digits(low[0], high[0]) + tail]
-    if low[0] == high[0]:
-        return [low[0] + p for p in _same_length(low[1:], high[1:])]
-    first, last, parts = int(low[0]), int(high[0]), []
-    if low[1:] != "0" * rest:
-        parts += [low[0] + p for p in _same_length(low[1:], "9" * rest)]
-        first += 1
-    if high[1:] == "9" * rest:
-        return [*parts, _digits(str(first), str(last)) + tail]
-    if first < last:
-        parts.append(_digits(str(first), str(last - 1)) + tail)
-    return parts + [high[0] + p for p in _same_length("0" * rest, high[1:])]
-
-
-def _digits(low: str, high: str) -> str:
-    return low if low == high else f"[{low}-{high}]"
-
-
-def pattern(schema: dict[str, Any]) -> str:
-    """Regular expression of the compact JSON texts of a record schema, keys in schema order.
-
-    Free strings have 1 to 24 characters and no escapes, and a ``+`` in a pattern means at most 16
-    times: the language lies inside the schema's and is finite, so every generation ends.
-
-    Raises
-    ------
-    UnsupportedError
-        The schema uses something else than the records do.
-    """
-    if "enum" in schema:
-        return f"(?:{'|'.join(re.escape(json.dumps(value)) for value in schema['enum'])})"
-    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    return "|".join(_kind(kind, schema) for kind in kinds).join(("(?:", ")"))
-
-
-def _kind(kind: str, schema: dict[str, Any]) -> str:
-    if kind == "object" and schema["required"] == list(schema["properties"]):
-        fields = (f"{json.dumps(k)}:{pattern(v)}" for k, v in schema["properties"].items())
-        return rf"\{{{','.join(fields)}\}}"
-    if kind == "array" and schema["minItems"] > 0:
-        item = pattern(schema["items"])
-        return rf"\[{item}(?:,{item}){{{schema['minItems'] - 1},{schema['maxItems'] - 1}}}\]"
-    if kind == "string":
-        body = schema.get("pattern")
-        if body is None:
-            return f'"{_FREE}"'
-        return f'"(?:{body.removeprefix("^").removesuffix("$").replace("]+", "]{1,16}")})"'
-    if kind == "integer":
-        return integer_range(schema["minimum"], schema["maximum"])
-    simple = {"boolean": "true|false", "null": "null"}
-    if kind not in simple:
-        raise UnsupportedError(f"records have no {kind} like {json.dumps(schema)}")
-    return simple[kind]
+    out: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties":
+            out[key] = {name: bounded(inner) for name, inner in value.items()}
+        elif key == "items":
+            out[key] = bounded(value)
+        else:
+            out[key] = value
+    if "string" in schema.get("type", ()) and "enum" not in schema:
+        out.setdefault("maxLength", _LONGEST)
+    return out
 
 
 def is_valid(text: str, schema: dict[str, Any]) -> bool:
-    """Tell whether a text is JSON and satisfies a record schema; shares nothing with `pattern`."""
+    """Tell whether a text is JSON and satisfies a record schema; without the compiler."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 import trivium
-from trivium import cli, errors, tinylm
+from trivium import GrammarMask, Vocabulary, cli, errors, tinylm
 from trivium.cli import extras, output, progress, records, selftest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BYTES = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
@@ -111,9 +116,9 @@ def test_extras_are_those_of_the_distribution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "what"), [("--schema", "JSON Schema"), ("--grammar", "grammar")]
+    ("option", "what"), [("--schema", "cannot be read"), ("--grammar", "grammar")]
 )
-def test_constraints_that_do_not_exist_are_refused(
+def test_constraints_that_cannot_be_read_are_refused(
     capsys: pytest.CaptureFixture[str], option: str, what: str
 ) -> None:
     code, _, err = run(capsys, "generate", "--prompt", "x", option, "file")
@@ -200,17 +205,11 @@ def test_progress_waits_two_seconds_and_prints_lines(
         assert lines == ([] if quiet else ["job: 2/10, 2 s, busy", "job: 7/10, 7 s, busy"])
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 9), (1, 99), (18, 90), (80, 900), (1900, 2024)])
-def test_integer_range_is_exact(low: int, high: int) -> None:
-    pattern = re.compile(records.integer_range(low, high))
-    texts = [*map(str, range(3000)), "", "007", "-1"]
-    assert [t for t in texts if pattern.fullmatch(t)] == [str(i) for i in range(low, high + 1)]
-
-
 @pytest.mark.parametrize("case", tinylm.prompts("records"), ids=lambda case: case["id"])
-def test_record_patterns_accept_the_references(case: dict) -> None:
+def test_record_schemas_accept_the_references(case: dict) -> None:
     text = case["reference"].strip()
-    assert re.fullmatch(records.pattern(case["schema"]), text)
+    schema = records.bounded(case["schema"])
+    assert GrammarMask.json_schema(schema, BYTES, whitespace="compact").matches(text)
     assert records.is_valid(text, case["schema"])
 
 
@@ -222,6 +221,36 @@ def test_record_check_refuses(text: str) -> None:
     assert not records.is_valid(text, schema)
 
 
-def test_record_patterns_refuse_other_schemas() -> None:
-    with pytest.raises(errors.UnsupportedError):
-        records.pattern({"type": "number"})
+def test_mask_check_says_where_a_text_breaks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array", "items": {"enum": [1, "x"]}}')
+    argv = ("mask", "check", "--schema", str(schema), "--explain", "--json", "-", "--text")
+    code, out, _ = run(capsys, *argv, '[1, "y"]')
+    found = json.loads(out)
+    assert code == cli.FAILED
+    [verdict] = found["texts"]
+    assert (verdict["valid"], verdict["at"]) == (False, 5)
+    assert verdict["next"] == ["x"]
+    assert json.loads(verdict["completion"])[:2] == [1, "x"]
+    assert found["sound"]
+    code, out, _ = run(capsys, *argv, '[1, "x"]')
+    assert (code, json.loads(out)["texts"][0]["valid"]) == (cli.OK, True)
+    code, _, err = run(capsys, "mask", "check", "--schema", str(tmp_path / "none"))
+    assert (code, "cannot be read" in err) == (cli.USAGE, True)
+
+
+def test_mask_bench_counts_verdicts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    corpus = tmp_path / "cases.jsonl"
+    case = {
+        "schema": {"type": "integer", "minimum": 3},
+        "tests": [{"data": 5, "valid": True}, {"data": 1, "valid": False}],
+    }
+    unknown = {"schema": {"$ref": "http://example.com/x"}, "tests": []}
+    corpus.write_text(json.dumps(case) + "\n" + json.dumps(unknown) + "\n")
+    code, out, _ = run(capsys, "mask", "bench", "--corpus", str(corpus), "--json", "-")
+    found = json.loads(out)
+    assert code == cli.OK
+    assert (found["schemas"], found["wrong_verdicts"], len(found["refused"])) == (2, 0, 1)
+    assert found["masks"] == 2

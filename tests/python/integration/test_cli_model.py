@@ -178,6 +178,28 @@ def test_regex_holds(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert not err
 
 
+def test_schema_holds_and_speculation_changes_nothing(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"id": {"type": "integer", "maximum": 99}, "tag": {"enum": ["ab", "cd"]}},
+        "required": ["id", "tag"],
+        "additionalProperties": False,
+    }
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema), encoding="utf-8")
+    argv = ("generate", "--model", folder, "--prompt", "x ", "--schema", file, "--compare")
+    code, found = run_json(capsys, *argv)
+    assert code == cli.OK
+    assert found["compare"]["identical"]
+    [text] = [found["text"]] if "text" in found else found["texts"]
+    value = json.loads(text)
+    assert set(value) == {"id", "tag"}
+    assert value["id"] <= 99
+    assert value["tag"] in ("ab", "cd")
+
+
 @pytest.mark.parametrize("pattern", ["(", r"(a)\1"])
 def test_wrong_regex_exits_with_2(
     capsys: pytest.CaptureFixture[str], folder: Path, pattern: str

@@ -539,7 +539,7 @@ impl Cells {
         Self {
             scalars: self.scalars & other.scalars,
             numbers: product(&self.numbers, &other.numbers, NumCell::meet),
-            strings: product(&self.strings, &other.strings, StrCell::meet),
+            strings: absorb(product(&self.strings, &other.strings, StrCell::meet)),
             arrays: product(&self.arrays, &other.arrays, |a, b| a.meet(b, nodes)),
             objects: product(&self.objects, &other.objects, |a, b| a.meet(b, nodes)),
         }
@@ -567,6 +567,32 @@ fn append<T: PartialEq>(
         to.swap(0, at);
         to.truncate(1);
     }
+}
+
+/// Cells of strings up to which those inside others are looked for.
+const ABSORBED: usize = 512;
+
+/// Drops cells that are plainly inside another: they ask for the same and more.
+fn absorb(cells: Vec<StrCell>) -> Vec<StrCell> {
+    if cells.len() < 2 || cells.len() > ABSORBED {
+        return cells;
+    }
+    let inside = |a: &StrCell, b: &StrCell| {
+        b.finite.is_none()
+            && a.min >= b.min
+            && b.max.is_none_or(|m| a.max.is_some_and(|n| n <= m))
+            && b.languages.is_subset(&a.languages)
+            && b.excluded.is_subset(&a.excluded)
+    };
+    let keep: Vec<bool> = cells
+        .iter()
+        .enumerate()
+        .map(|(i, a)| {
+            // Of two equal cells the first stays.
+            !cells.iter().enumerate().any(|(j, b)| i != j && inside(a, b) && (a != b || j < i))
+        })
+        .collect();
+    cells.into_iter().zip(keep).filter(|c| c.1).map(|c| c.0).collect()
 }
 
 fn product<T: PartialEq + Clone>(
