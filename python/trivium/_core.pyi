@@ -13,6 +13,7 @@ __all__ = [
     "EntropySwitch",
     "GrammarMask",
     "Heal",
+    "Hedge",
     "Matcher",
     "Pipeline",
     "Request",
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "after_trigger",
     "back_off",
+    "best_length",
     "build_corpus",
     "builder_takes",
     "builders",
@@ -44,12 +46,14 @@ __all__ = [
     "island_grammar",
     "merge_attention",
     "merge_trees",
+    "pearl_gamma",
     "phrase_grammar",
     "ppd_best_size",
     "ppd_solve",
     "prune_by_draft",
     "replay_keys",
     "span_grammar",
+    "spec_branch_gamma",
     "transform_rows",
     "ucb_radius",
     "verifier_takes",
@@ -507,6 +511,16 @@ def fill_batch(
     matchers: Sequence[Matcher], out: Any, rows: Any | None, threads: int | None
 ) -> None: ...
 def control_names() -> list[str]: ...
+def pearl_gamma(target_time: float, draft_time: float) -> int: ...
+def spec_branch_gamma(alpha: float, c: float, max: int = 32) -> int: ...
+def best_length(acceptance: Sequence[float], times: Sequence[float]) -> tuple[int, float]: ...
+
+@final
+class Hedge:
+    def __new__(cls, experts: int) -> Hedge: ...
+    def weights(self) -> list[float]: ...
+    def update(self, losses: Sequence[float]) -> None: ...
+
 def ucb_radius(pulls: float, round: float, arms: int, longest: float, delta: float) -> float: ...
 
 @final

@@ -2,7 +2,7 @@
 
 A policy is a name, ``"svip:0.3"``, or one of these objects, ``Svip(h=0.3)``; its text form is what
 configurations and files hold. Within `Speculator` a policy bounds the nodes of each request's next
-tree and may stop below a node; ``"auto"`` (trees cut where the host's timings pay best) stays the
+tree and may end it earlier; ``"auto"`` (trees cut where the host's timings pay best) stays the
 default. None can change the text under the default verifier.
 
 ====================  ===========================================================================
@@ -20,6 +20,9 @@ default. None can change the text under the default verifier.
 `Adaptive`            the length that pays best by measured acceptance and times
 ====================  ===========================================================================
 
+`Hedge` weighs experts whose losses are all known after a step, as those of sources in one tree are;
+`pearl_gamma`, `spec_branch_gamma` and `best_length` choose lengths from measured times.
+
 A host that runs its own drafter asks a `Controller` token by token. Both hooks are legal by
 construction: `before_sample` never sees the token, and what `after_include` sees is in the draft.
 
@@ -36,7 +39,14 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from trivium import _core
-from trivium._core import control_names, ucb_radius
+from trivium._core import (
+    Hedge,
+    best_length,
+    control_names,
+    pearl_gamma,
+    spec_branch_gamma,
+    ucb_radius,
+)
 from trivium.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -51,6 +61,7 @@ __all__ = [
     "DraftVerify",
     "Exp3",
     "Fixed",
+    "Hedge",
     "Heuristic",
     "Kangaroo",
     "Pearl",
@@ -61,7 +72,10 @@ __all__ = [
     "Thompson",
     "Ucb",
     "UcbRate",
+    "best_length",
     "names",
+    "pearl_gamma",
+    "spec_branch_gamma",
     "ucb_radius",
 ]
 

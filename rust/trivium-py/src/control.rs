@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 use std::sync::Mutex;
 use trivium_core::{Address, Error};
 use trivium_spec::control::{
-    CONTROLS, ControlSpec, Controller, DraftCtx, Feedback, QSummary, Reached, StepCtx, ucb_radius,
+    CONTROLS, ControlSpec, Controller, DraftCtx, Feedback, Hedge, QSummary, Reached, StepCtx,
+    best_length, pearl_gamma, spec_branch_gamma, ucb_radius,
 };
 use trivium_spec::policy::CostModel;
 
@@ -15,6 +16,60 @@ use trivium_spec::policy::CostModel;
 #[pyfunction]
 pub(crate) fn control_names() -> Vec<&'static str> {
     CONTROLS.to_vec()
+}
+
+/// PEARL's chunk: drafts that fit into one target pass.
+#[pyfunction]
+#[pyo3(name = "pearl_gamma")]
+pub(crate) fn pearl_gamma_py(target_time: f64, draft_time: f64) -> usize {
+    pearl_gamma(target_time, draft_time)
+}
+
+/// SpecBranch's chain length of least time a token, for acceptance `alpha` and `c` drafts a target
+/// pass.
+#[pyfunction]
+#[pyo3(name = "spec_branch_gamma", signature = (alpha, c, max=32))]
+pub(crate) fn spec_branch_gamma_py(alpha: f64, c: f64, max: usize) -> usize {
+    spec_branch_gamma(alpha, c, max.min(trivium_spec::MAX_NODES))
+}
+
+/// The (length, rate) of most tokens a time: `acceptance[d]` at depth `d + 1`, `times[n]` of a step
+/// of `n` drafts, one more entry than `acceptance`.
+#[pyfunction]
+#[pyo3(name = "best_length")]
+pub(crate) fn best_length_py(
+    py: Python<'_>,
+    acceptance: Vec<f64>,
+    times: Vec<f64>,
+) -> PyRes<(usize, f64)> {
+    if times.len() != acceptance.len() + 1 || !times.iter().all(|t| *t > 0.0) {
+        return Err(input(py, "times", "needs a positive time for every length from 0 on"));
+    }
+    Ok(best_length(&acceptance, |n| times[n]))
+}
+
+/// Weights over experts whose losses are all known; see `trivium.control`.
+#[pyclass(frozen, name = "Hedge", module = "trivium.control")]
+pub(crate) struct PyHedge {
+    inner: Mutex<Hedge>,
+}
+
+#[pymethods]
+impl PyHedge {
+    #[new]
+    fn new(py: Python<'_>, experts: usize) -> PyRes<Self> {
+        Ok(Self { inner: Mutex::new(Hedge::new(experts).or_raise(py)?) })
+    }
+
+    /// Weights of the next round; they add up to 1.
+    fn weights(&self, py: Python<'_>) -> PyRes<Vec<f64>> {
+        attached(py, || Ok(lock(&self.inner, "hedge")?.weights()))
+    }
+
+    /// Count a round: a loss in [0, 1] an expert.
+    fn update(&self, py: Python<'_>, losses: Vec<f64>) -> PyRes<()> {
+        attached(py, || lock(&self.inner, "hedge")?.update(&losses))
+    }
 }
 
 /// UCBSpec's radius of an arm.

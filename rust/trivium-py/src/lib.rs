@@ -39,7 +39,10 @@ mod _core {
         after_trigger, combine_grammars, island_grammar, phrase_grammar, span_grammar,
     };
     #[pymodule_export]
-    use crate::control::{PyController, control_names, ucb_radius_py};
+    use crate::control::{
+        PyController, PyHedge, best_length_py, control_names, pearl_gamma_py, spec_branch_gamma_py,
+        ucb_radius_py,
+    };
     #[pymodule_export]
     use crate::cuda::cuda_doctor;
     #[pymodule_export]

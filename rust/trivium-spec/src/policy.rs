@@ -3,9 +3,10 @@
 //! With nodes in order of score, `E(n) = requests + sum of the first n scores` tokens are expected
 //! from a step of `n` drafted nodes, and the host's own timings give the step's cost `t(n)`. The
 //! best prefix maximises `E(n) / t(n)`; where that is `n = 0`, drafting does not pay and is off for
-//! the step. Without timings the whole budget is used.
+//! the step. Without timings the whole budget is used. A host that only ever runs one size would never
+//! learn the others: [`CostModel::probe`] names sizes to try once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Step times of the host by number of nodes: medians over buckets of sizes, so that one slow step
 /// neither switches drafting off nor hides a size for ever.
@@ -13,10 +14,16 @@ use std::collections::VecDeque;
 pub struct CostModel {
     /// By bucket, ascending: the newest [`KEPT`] timings (nodes, seconds).
     buckets: Vec<(u32, VecDeque<(usize, f64)>)>,
+    /// When each bucket was last timed, by key; timings so far.
+    last: BTreeMap<u32, u64>,
+    clock: u64,
 }
 
 /// Timings of a bucket that count.
 const KEPT: usize = 9;
+
+/// Timings between two probes of a size that is not in use.
+const PROBE_EVERY: u64 = 64;
 
 /// Sizes 1, 2, 3-4, 5-8, 9-16, ...
 fn bucket_of(nodes: usize) -> u32 {
@@ -31,6 +38,8 @@ impl CostModel {
             return;
         }
         let key = bucket_of(nodes);
+        self.clock += 1;
+        self.last.insert(key, self.clock);
         let at = match self.buckets.binary_search_by_key(&key, |b| b.0) {
             Ok(at) => at,
             Err(at) => {
@@ -79,6 +88,19 @@ impl CostModel {
         }
         let values = blocks.iter().flat_map(|&(t, _, n)| std::iter::repeat_n(t, n));
         points.iter().map(|p| p.0).zip(values).collect()
+    }
+
+    /// A size in `smallest..=largest` that should be timed in the next step, if any: the smallest
+    /// while only one was, and now and then the one that was not timed for longest. `None` for hosts
+    /// that report no times.
+    pub fn probe(&self, smallest: usize, largest: usize) -> Option<usize> {
+        let due = self.clock.is_multiple_of(PROBE_EVERY);
+        if self.clock == 0 || smallest >= largest || (self.is_known() && !due) {
+            return None;
+        }
+        let keys = bucket_of(smallest)..=bucket_of(largest);
+        let key = keys.min_by_key(|k| self.last.get(k).copied().unwrap_or(0))?;
+        Some((1usize << key).clamp(smallest, largest))
     }
 
     /// Expected time of a pass over `nodes` nodes; `None` until two sizes were timed.
@@ -172,6 +194,23 @@ mod tests {
         let m = model(&[(1, 1.0), (2, 2.0), (8, 8.0)]);
         assert_eq!(m.best_prefix(1, &[0.9, 0.8]), 0);
         assert_eq!(model(&[(1, 1.0), (64, 1.0)]).best_prefix(1, &[0.5, 0.01, 0.0]), 2);
+    }
+
+    #[test]
+    fn sizes_not_in_use_are_timed_now_and_then() {
+        let mut m = CostModel::default();
+        assert_eq!(m.probe(1, 33), None, "a host that reports no times is left alone");
+        m.observe(33, 2.0);
+        assert_eq!(m.probe(1, 33), Some(1));
+        m.observe(1, 1.0);
+        let mut probed = Vec::new();
+        for _ in 0..6 * PROBE_EVERY {
+            let n = m.probe(1, 33);
+            probed.extend(n);
+            m.observe(n.unwrap_or(33), 1.0);
+        }
+        assert_eq!(probed, [2, 4, 8, 16, 32, 1]);
+        assert_eq!(m.probe(1, 1), None);
     }
 
     #[test]

@@ -262,7 +262,9 @@ impl Speculator {
             (learned.mixture.clone(), learned.cost.clone())
         };
         let load = requests.len();
-        let cut = (self.config.policy == Policy::Auto).then_some(&cost);
+        let most = max_total.min(load.saturating_mul(self.config.max_nodes));
+        let probe = cost.probe(load, most).map(|n| n - load);
+        let cut = (self.config.policy == Policy::Auto).then_some((&cost, probe));
         for r in requests.iter_mut() {
             let noise = Address::new(r.seed, r.tokens.len() as u32, r.branch);
             r.cap = r

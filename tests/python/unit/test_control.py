@@ -108,6 +108,36 @@ def test_golden_values() -> None:
     assert [one.length(index=i) for i in range(3)] == [4, 4, 4]
 
 
+def test_lengths_from_times() -> None:
+    assert control.pearl_gamma(12.0, 3.1) == 4
+    assert control.spec_branch_gamma(0.9, 6.0) >= 6 > control.spec_branch_gamma(0.3, 2.0)
+    times = [1 + 0.1 * n for n in range(9)]
+    length, rate = control.best_length([0.8] * 8, times)
+    rates = [sum(0.8**i for i in range(n + 1)) / times[n] for n in range(9)]
+    assert (length, rate) == (int(np.argmax(rates)), pytest.approx(max(rates)))
+    with pytest.raises(InputError):
+        control.best_length([0.8], [1.0])
+    hedge = control.Hedge(2)
+    for _ in range(50):
+        hedge.update([0.9, 0.1])
+    assert hedge.weights()[1] > 0.95
+
+
+def test_times_of_one_size_only_are_not_taken_for_all() -> None:
+    # The host runs whatever is proposed; a node costs half a pass, so most drafts do not pay.
+    spec = Speculator(8, sources=["suffix"], max_nodes=17)
+    req = spec.start([0, 1, 2, 3] * 4)
+    sizes = []
+    for i in range(60):
+        batch = spec.propose([req])
+        sizes.append(len(batch.tokens) - 1)
+        spec.observe_forward(len(batch.tokens), 1.0 + 0.5 * len(batch.tokens))
+        sampled = [(int(t) + 1 + i % 2) % 4 for t in batch.tokens]
+        spec.commit(spec.verify(batch, sampled=sampled))
+    assert sizes[0] > 8
+    assert sum(sizes[20:]) / 40 < 4
+
+
 def test_a_controller_steers_a_drafter() -> None:
     c = control.Controller(control.Heuristic(start=4))
     assert c.length() == 4

@@ -74,6 +74,10 @@ pub fn log_linear(points: &[(f64, f64)]) -> Option<(f64, f64)> {
 impl Controller for BestLength {
     fn length(&self, step: StepCtx<'_>) -> usize {
         let b = step.requests.max(1);
+        let most = b * (self.tried.len() + 1);
+        if let Some(n) = step.cost.and_then(|c| c.probe(b, most)) {
+            return n / b - 1;
+        }
         let time = |n: usize| {
             // The whole pass, every request drafting alike.
             let told = step.cost.and_then(|c| c.time(b * (n + 1)));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! P(accept) = squash(w · x),   x = (1, stretch(top), entropy, ln(1 + position))
-//! before drawing: stop if P < θ
+//! before drawing: stop if P < θ, from the second token on
 //! after a step:   w += 0.02 (accepted - P) x   for each reached place, from the root down
 //! ```
 //!
@@ -48,7 +48,8 @@ impl Controller for Disco {
     }
 
     fn before_sample(&self, ctx: DraftCtx, q: QSummary) -> bool {
-        self.probability(q, ctx.position) >= self.threshold
+        // The first token is always tried: a classifier that never drafts never learns.
+        ctx.position == 0 || self.probability(q, ctx.position) >= self.threshold
     }
 
     fn report(&mut self, feedback: &Feedback<'_>) {

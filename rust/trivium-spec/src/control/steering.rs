@@ -66,7 +66,7 @@ impl Steering {
         DraftCtx { position, survival, noise }
     }
 
-    /// Whether to draft children of a node whose candidates are estimated so.
+    /// Whether to draft on below a node whose candidates are estimated so.
     pub(crate) fn expands(
         &mut self,
         node: usize,

@@ -192,7 +192,7 @@ pub(crate) fn grow(
     requests: &mut [&mut Request],
     learned: (&Mixture, &[u8]),
     limits: Limits,
-    cost: Option<&CostModel>,
+    cost: Option<(&CostModel, Option<usize>)>,
     scratch: &mut Scratch,
 ) -> Result<TreeBatch> {
     let mut trees: Vec<Growing> = Vec::with_capacity(requests.len());
@@ -213,7 +213,9 @@ pub(crate) fn grow(
     let keep = grown?;
     for ((r, tree), &keep) in requests.iter_mut().zip(&trees).zip(&keep) {
         let depth = tree.depths[..keep].iter().copied().max().unwrap_or(0);
-        let grown = tree.tokens.len();
+        // A probe says nothing of whether drafts pay.
+        let probing = cost.is_some_and(|c| c.1.is_some());
+        let grown = if probing { 1 } else { tree.tokens.len() };
         r.steering.grown(&tree.parents[..keep], &tree.scores[..keep], usize::from(depth), grown);
     }
     let mut batch = TreeBatch::new();
@@ -239,7 +241,7 @@ fn pop_all(
     trees: &mut [Growing],
     learned: (&Mixture, &[u8]),
     limits: Limits,
-    cost: Option<&CostModel>,
+    cost: Option<(&CostModel, Option<usize>)>,
     scratch: &mut Scratch,
 ) -> Result<Vec<usize>> {
     let mut total = trees.len();
@@ -278,9 +280,9 @@ fn pop_all(
         requests[b].sources.iter_mut().for_each(|s| s.node(slot.parent as usize, slot.token));
         let room = total < limits.max_total && tree.tokens.len() < most;
         let above = tree.scores[slot.parent as usize];
-        let on =
-            || requests[b].steering.goes_on(slot.parent as usize, depth.into(), slot.score, above);
-        if room && usize::from(depth) < limits.max_depth && on() {
+        if !requests[b].steering.goes_on(slot.parent as usize, depth.into(), slot.score, above) {
+            requests[b].cap = tree.tokens.len();
+        } else if room && usize::from(depth) < limits.max_depth {
             if largest <= EXACT {
                 expand(requests[b], tree, (b, node), learned, scratch)?;
             } else {
@@ -289,9 +291,10 @@ fn pop_all(
             }
         }
     }
-    let kept = cost.map_or(order.len(), |c| {
+    let kept = cost.map_or(order.len(), |(c, probe)| {
         let scores: Vec<f32> = order.iter().map(|o| o.0).collect();
-        c.best_prefix(trees.len(), &scores)
+        // A size to try is cut like any other.
+        probe.map_or_else(|| c.best_prefix(trees.len(), &scores), |n| n.min(scores.len()))
     });
     let mut keep = vec![1; trees.len()];
     for &(_, b) in &order[..kept] {
@@ -367,6 +370,8 @@ fn expand(
     let possible = estimates.iter().filter(|e| **e > 0.0).map(|e| e * fair);
     let all = possible.chain(forced.map(|_| 1.0));
     if !request.steering.expands(node, depth, tree.scores[node], all) {
+        // A stop ends the tree: what is left in the heap is less likely still.
+        request.cap = tree.tokens.len();
         return Ok(());
     }
     let scale = tree.scores[node] * fair;

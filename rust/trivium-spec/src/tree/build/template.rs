@@ -304,6 +304,26 @@ mod tests {
         assert!(Template::cartesian(&[5000]).is_err());
     }
 
+    /// Token Recycling's published template: its child counts, breadth first, and level sizes.
+    #[test]
+    fn golden_child_counts() {
+        let counts = [
+            &[8][..],
+            &[8, 4, 3, 2, 1, 1, 1, 1],
+            &[8, 3, 2, 1, 1, 1, 1, 1, 2, 1, 0, 0, 1, 0, 0, 1, 0, 1, 1, 0, 0],
+            &[5, 2, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0],
+            &[3, 1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 0],
+            &[2, 0, 0, 1, 0, 0, 0, 0],
+            &[0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(counts.len(), 81);
+        let t = Template::from_child_counts(&counts).unwrap();
+        assert_eq!(t.level_sizes(), [1, 8, 21, 25, 15, 8, 3]);
+        assert_eq!((1..t.len()).filter(|n| !t.parents.contains(&(*n as i32))).count(), 40);
+        assert!(Template::from_child_counts(&[1, 0, 1]).is_err());
+    }
+
     /// All shapes of at most `n` nodes over `ranks` ranks and `depth` levels, by growth.
     fn shapes(n: usize, ranks: u16, depth: u16) -> Vec<Template> {
         let mut all = vec![Template::root()];
