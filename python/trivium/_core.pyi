@@ -442,6 +442,14 @@ class GrammarMask:
         budgets: tuple[int, int, int, int],
     ) -> GrammarMask: ...
     @staticmethod
+    def grammar(
+        text: str,
+        vocab: Vocabulary,
+        syntax: str,
+        start: str | None,
+        budgets: tuple[int, int, int, int],
+    ) -> GrammarMask: ...
+    @staticmethod
     def choices(
         texts: Sequence[str], vocab: Vocabulary, budgets: tuple[int, int, int, int]
     ) -> GrammarMask: ...

@@ -271,6 +271,70 @@ class GrammarMask:
         return cls._wrap(core, vocab)
 
     @classmethod
+    def grammar(
+        cls,
+        text: str,
+        vocab: Vocabulary,
+        *,
+        syntax: Literal["ebnf", "gbnf", "lark"] = "ebnf",
+        start: str | None = None,
+        max_states: int = 100_000,
+        max_bytes: int = 64 << 20,
+        max_ms: int = 5_000,
+        mask_bytes: int = 64 << 20,
+    ) -> Self:
+        r"""Make a context-free grammar.
+
+        Left recursion, ambiguity and empty rules are served; nesting has no limit but memory.
+
+        Parameters
+        ----------
+        text : str
+            The grammar. Operators of both syntaxes: ``| ( ) * + ?``, texts, classes, ``/pattern/``,
+            ``<|name|>`` and ``<[ids]>`` for special tokens, ``%json {...}``, ``&`` and ``~`` between
+            terminals.
+        vocab : Vocabulary
+            Whose tokens are masked.
+        syntax : {"ebnf", "gbnf", "lark"}, optional
+            ``"ebnf"`` and ``"gbnf"``: rules ``name ::= ...`` over characters. ``"lark"``: rules
+            ``name: ...`` over terminals, which are longest matches; ``%ignore`` and
+            ``%import common.NAME``.
+        start : str, optional
+            The rule of the whole text; by default ``root``, ``start`` or the first.
+        max_states, max_bytes, max_ms, mask_bytes : int, optional
+            As in `regex`.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        InvalidGrammar
+            The grammar cannot be read; the message says line and column.
+        UnsupportedPattern
+            A construct that is not served.
+        UnsatisfiableError
+            The start matches no text.
+        LimitExceeded
+            A budget.
+
+        Examples
+        --------
+        >>> from trivium import Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> g = GrammarMask.grammar('root ::= root "+" [0-9]+ | [0-9]+ | "(" root ")"', vocab)
+        >>> g.matches("1+(2+34)"), g.matches("1+")
+        (True, False)
+        """
+        if not isinstance(text, str):
+            raise InputError(f"text: {type(text).__name__} is not str")
+        _bytes("text", text)
+        budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
+        core = CoreGrammarMask.grammar(text, _core_vocab(vocab), syntax, start, budgets)
+        return cls._wrap(core, vocab)
+
+    @classmethod
     def choices(
         cls,
         texts: Iterable[str],

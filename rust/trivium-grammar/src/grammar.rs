@@ -3,6 +3,7 @@
 use crate::automata::dfa::{Automaton, AutomatonSize};
 use crate::automata::expr::{Arena, EMPTY};
 use crate::automata::table::{DEAD, StateId};
+use crate::cfg::{self, Compiled, Syntax};
 use crate::combine::Recipe;
 use crate::error::{Error, Result};
 use crate::limits::{CompileLimits, MOST_STATES};
@@ -176,7 +177,6 @@ impl Engine {
 }
 
 /// How engines are made.
-#[allow(dead_code, reason = "as for the machine")]
 #[derive(Debug)]
 enum Maker {
     Lexeme(Arc<Lexeme>),
@@ -272,6 +272,41 @@ impl GrammarMask {
         Self::of_expression(arena, expr, vocab, kind, text, recipe, limits, deadline)
     }
 
+    /// A context-free grammar. `start`: the rule of the whole text; by default `root`, `start`, or the
+    /// first.
+    ///
+    /// Compiling costs time proportional to the grammar, and the square of the size of a group of
+    /// left-recursive rules.
+    ///
+    /// # Errors
+    /// `InvalidGrammar` with line and column; `UnsupportedPattern`; `Unsatisfiable` if the start
+    /// matches no text; `LimitExceeded` over a budget.
+    pub fn grammar(
+        text: &str,
+        vocab: &Arc<Vocabulary>,
+        syntax: Syntax,
+        start: Option<&str>,
+        limits: CompileLimits,
+    ) -> Result<Self> {
+        let deadline = Instant::now().checked_add(limits.max_time);
+        let (compiled, warnings) = cfg::compile(text, syntax, start, vocab, &limits)?;
+        let mut notes = Notes { warnings, ..Notes::default() };
+        match compiled {
+            Compiled::Lexeme(arena, expr) => {
+                let text = text.to_owned();
+                let source = Source { kind: "grammar", text, notes, recipe: None };
+                Self::build(*arena, expr, vocab, source, limits, deadline)
+            }
+            Compiled::Graph(graph) => {
+                if syntax == Syntax::Lark {
+                    let why = "longest match: a terminal may take what the next one needs";
+                    notes.unproven.push(why.into());
+                }
+                Self::of_graph(*graph, vocab, "grammar", text.to_owned(), limits, notes)
+            }
+        }
+    }
+
     /// A grammar of exactly the given texts.
     ///
     /// # Errors
@@ -353,7 +388,6 @@ impl GrammarMask {
     }
 
     /// A grammar from a graph that a front end made.
-    #[allow(dead_code, reason = "as for the machine")]
     pub(crate) fn of_graph(
         graph: Graph,
         vocab: &Arc<Vocabulary>,

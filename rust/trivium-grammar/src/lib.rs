@@ -40,6 +40,7 @@
 #[allow(dead_code)] // the operators serve front ends that are being built
 mod automata;
 mod batch;
+mod cfg;
 mod choices;
 mod combine;
 mod error;
@@ -48,7 +49,6 @@ mod grammar;
 mod history;
 pub mod json_schema;
 mod limits;
-#[allow(dead_code, reason = "the front ends that use all of it land separately")]
 mod machine;
 mod mask;
 pub mod matcher;
@@ -59,6 +59,7 @@ mod tree;
 
 pub use automata::dfa::AutomatonSize;
 pub use batch::fill_batch;
+pub use cfg::Syntax;
 pub use combine::Phrases;
 pub use error::{Error, Result};
 pub use grammar::{Explanation, GrammarMask, Report};

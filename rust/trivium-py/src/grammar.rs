@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use trivium_core::{Constraint, Error as Core, TokenId, ids};
-use trivium_grammar::{CompileLimits, Dialect, Error, GrammarMask, Matcher, fill_batch};
+use trivium_grammar::{CompileLimits, Dialect, Error, GrammarMask, Matcher, Syntax, fill_batch};
 
 /// The exception of a grammar error: the subclasses that grammars add, the core's otherwise.
 fn grammar_error(py: Python<'_>, error: &Error) -> PyErr {
@@ -118,6 +118,30 @@ impl PyGrammarMask {
         };
         let inner = detached(py, || {
             GrammarMask::regex(pattern, &vocab.inner, dialect, full, limits(budgets))
+        })?;
+        Ok(Self { inner })
+    }
+
+    #[staticmethod]
+    fn grammar(
+        py: Python<'_>,
+        text: &str,
+        vocab: &PyVocabulary,
+        syntax: &str,
+        start: Option<&str>,
+        budgets: Budgets,
+    ) -> PyRes<Self> {
+        let syntax = match syntax {
+            "ebnf" => Syntax::Ebnf,
+            "gbnf" => Syntax::Gbnf,
+            "lark" => Syntax::Lark,
+            other => {
+                let why = format!("{other:?} is not ebnf, gbnf or lark");
+                return Err(to_py(py, &Core::input("syntax", why)));
+            }
+        };
+        let inner = detached(py, || {
+            GrammarMask::grammar(text, &vocab.inner, syntax, start, limits(budgets))
         })?;
         Ok(Self { inner })
     }

@@ -9,12 +9,14 @@ use super::charset::{self, Range};
 use super::expr::{Arena, EMPTY, Expr, ExprId};
 use super::look::Ctx;
 use super::markers;
+use super::print::{self, Print};
 use super::spell;
 use super::table::{DEAD, Info, Row, Run, StateId, Table};
 use super::utf8::{NOWHERE, NodeId, Step, Steps, Templates};
 use crate::error::{Error, Result};
 use crate::limits::CompileLimits;
 use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -37,6 +39,8 @@ struct Core {
     boundary: FxHashMap<Place, StateId>,
     middles: FxHashMap<(NodeId, Box<[StateId]>), StateId>,
     templates: Templates,
+    /// Answers of [`Automaton::uniform`].
+    uniform: FxHashMap<(StateId, Arc<[Range]>), Option<StateId>>,
     rows: usize,
     bytes: usize,
     deadline: Option<Instant>,
@@ -49,6 +53,8 @@ pub(crate) struct Automaton {
     core: Mutex<Core>,
     limits: CompileLimits,
     start: StateId,
+    /// The table holds lexemes that end in markers.
+    marked: AtomicBool,
 }
 
 /// Sizes for reports.
@@ -89,6 +95,7 @@ impl Automaton {
             boundary: FxHashMap::default(),
             middles: FxHashMap::default(),
             templates: Templates::default(),
+            uniform: FxHashMap::default(),
             rows: 0,
             bytes: 0,
             deadline,
@@ -98,8 +105,9 @@ impl Automaton {
             core: Mutex::new(core),
             limits,
             start: DEAD,
+            marked: AtomicBool::new(false),
         };
-        let dead = Info { accepting: false, run: None, markers: Box::default() };
+        let dead = Info { accepting: false, markers: Box::default() };
         lock(&this.core)?.push(&this.table, &limits, Kind::Dead, dead)?;
         Ok(this)
     }
@@ -150,14 +158,58 @@ impl Automaton {
         Ok(&self.table.info(state)?.markers)
     }
 
+    /// Whether expressions end in markers.
+    pub(crate) fn has_markers(&self) -> bool {
+        self.marked.load(Ordering::Relaxed)
+    }
+
+    /// The fingerprint of what may follow a state; `None` inside a character.
+    pub(crate) fn print(&self, state: StateId) -> Result<Option<Print>> {
+        let core = lock(&self.core)?;
+        Ok(match core.states.get(state as usize) {
+            Some(&Kind::Boundary(e, ctx)) => Some(print::mix(core.arena.print(e), ctx as u128)),
+            _ => None,
+        })
+    }
+
+    /// Says that the expressions to come end in markers.
+    pub(crate) fn mark(&self) {
+        self.marked.store(true, Ordering::Relaxed);
+    }
+
     /// Works on the arena.
     pub(crate) fn with_arena<T>(&self, work: impl FnOnce(&mut Arena) -> T) -> Result<T> {
         Ok(work(&mut lock(&self.core)?.arena))
     }
 
-    /// The loop at a state.
+    /// The loop at a state, looked for when it is first asked for.
     pub(crate) fn run(&self, state: StateId) -> Result<Option<&Run>> {
-        Ok(self.table.info(state)?.run.as_ref())
+        if let Some(known) = self.table.run(state) {
+            return Ok(known.as_ref());
+        }
+        let run = {
+            let mut core = lock(&self.core)?;
+            core.arena.refuel();
+            match core.states.get(state as usize) {
+                Some(&Kind::Boundary(e, _)) if core.arena.is_pure(e) => core.find_run(e)?,
+                _ => None,
+            }
+        };
+        Ok(self.table.set_run(state, run)?.as_ref())
+    }
+
+    /// Where every character of a class leads, if all lead to one state ([`DEAD`] included).
+    pub(crate) fn uniform(&self, state: StateId, class: &Arc<[Range]>) -> Result<Option<StateId>> {
+        let mut core = lock(&self.core)?;
+        let key = (state, Arc::clone(class));
+        if let Some(&known) = core.uniform.get(&key) {
+            return Ok(known);
+        }
+        core.arena.refuel();
+        let found = core.uniform(&self.table, &self.limits, state, class)?;
+        core.bytes += 64;
+        core.uniform.insert(key, found);
+        Ok(found)
     }
 
     /// The transitions of a state.
@@ -254,9 +306,8 @@ impl Core {
             return Ok(id);
         }
         let id = if self.arena.is_live(place.0, place.1)? {
-            let run = if self.arena.is_pure(place.0) { self.find_run(place.0)? } else { None };
             let accepting = self.arena.accepts(place.0, place.1);
-            let info = Info { accepting, run, markers: markers::of(&self.arena, place.0) };
+            let info = Info { accepting, markers: markers::of(&self.arena, place.0) };
             self.push(table, limits, Kind::Boundary(place.0, place.1), info)?
         } else {
             DEAD
@@ -356,6 +407,51 @@ impl Core {
         Ok(row)
     }
 
+    /// See [`Automaton::uniform`].
+    fn uniform(
+        &mut self,
+        table: &Table,
+        limits: &CompileLimits,
+        state: StateId,
+        class: &[Range],
+    ) -> Result<Option<StateId>> {
+        let Some(&Kind::Boundary(e, ctx)) = self.states.get(state as usize) else {
+            return Ok(None);
+        };
+        let cuts = self.arena.cuts(e, ctx);
+        self.arena.check()?;
+        let mut to = None;
+        let mut inside = 0u64;
+        for cut in &cuts {
+            let shape = Arc::clone(self.arena.shape(cut.shape));
+            let mut blocks: Vec<u32> = Vec::new();
+            for r in class {
+                let from = shape.intervals.partition_point(|i| i.1 < r.0);
+                for &(lo, hi, block) in shape.intervals[from..].iter().take_while(|i| i.0 <= r.1) {
+                    inside += u64::from(hi.min(r.1) - lo.max(r.0)) + 1;
+                    if blocks.last() != Some(&block) {
+                        blocks.push(block);
+                    }
+                }
+            }
+            blocks.sort_unstable();
+            blocks.dedup();
+            for block in blocks {
+                let next = self.place(table, limits, (cut.rests[block as usize], cut.ctx))?;
+                if *to.get_or_insert(next) != next {
+                    return Ok(None);
+                }
+            }
+        }
+        let size: u64 = class.iter().map(|r| u64::from(r.1 - r.0) + 1).sum();
+        // Characters in no block lead nowhere.
+        Ok(match to {
+            None => Some(DEAD),
+            Some(to) if to == DEAD || inside == size => Some(to),
+            Some(_) => None,
+        })
+    }
+
     /// The first bytes of the characters that may follow a place, and the states behind them.
     fn boundary_steps(
         &mut self,
@@ -420,7 +516,7 @@ impl Core {
         if let Some(&id) = self.middles.get(&key) {
             return Ok(id);
         }
-        let info = Info { accepting: false, run: None, markers: Box::default() };
+        let info = Info { accepting: false, markers: Box::default() };
         let id = self.push(table, limits, Kind::Middle(node, key.1.clone()), info)?;
         self.middles.insert(key, id);
         Ok(id)

@@ -22,6 +22,7 @@ use super::derive::{Blocks, Shapes};
 use super::facts::{Facts, Lengths, MAX_DEPTH};
 use super::look::{self, At, Ctx, KindSets};
 use super::number::{NumberId, Numbers};
+use super::print::Print;
 use super::spell::{Spelling, Spellings};
 use crate::error::{Error, Result};
 use regex_syntax::hir::Look;
@@ -97,6 +98,7 @@ pub(crate) mod looks {
 pub(crate) struct Arena {
     pub(super) nodes: Vec<Expr>,
     facts: Vec<Facts>,
+    pub(super) prints: Vec<Print>,
     index: FxHashMap<Expr, ExprId>,
     pub(crate) classes: Classes,
     pub(crate) shapes: Shapes,
@@ -132,6 +134,7 @@ impl Arena {
         let mut arena = Self {
             nodes: Vec::new(),
             facts: Vec::new(),
+            prints: Vec::new(),
             index: FxHashMap::default(),
             classes: Classes::default(),
             shapes: Shapes::default(),
@@ -181,6 +184,11 @@ impl Arena {
     /// intersections and complements.
     pub(crate) fn is_plain(&self, e: ExprId) -> bool {
         self.facts[e as usize].plain
+    }
+
+    /// The fingerprint of a node.
+    pub(crate) fn print(&self, e: ExprId) -> Print {
+        self.prints[e as usize]
     }
 
     /// What is known of the lengths of a pure node's texts without a search.
@@ -251,7 +259,8 @@ impl Arena {
             Expr::Class(c) => self.classes.get(*c).len() * 8,
             _ => 0,
         };
-        self.bytes += 80 + extra;
+        self.bytes += 96 + extra;
+        self.prints.push(self.print_of(&node));
         let id = self.nodes.len() as ExprId;
         self.nodes.push(node.clone());
         self.facts.push(facts);

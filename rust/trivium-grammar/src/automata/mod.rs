@@ -31,6 +31,7 @@ pub(crate) mod live;
 pub(crate) mod look;
 pub(crate) mod markers;
 pub(crate) mod number;
+pub(crate) mod print;
 pub(crate) mod spell;
 pub(crate) mod table;
 pub(crate) mod utf8;

@@ -17,6 +17,7 @@
 
 use super::decimal::{Decimal, digits, pow10};
 use super::expr::{Arena, EMPTY, Expr, ExprId, INF};
+use super::print::{self, Print};
 use crate::error::{Error, Result};
 use num_bigint::{BigInt, BigUint};
 use rustc_hash::FxHashMap;
@@ -207,6 +208,14 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
+    /// A fingerprint that does not depend on the arena.
+    pub(super) fn print(&self, n: NumberId) -> Print {
+        let (state, _) = &self.states[n as usize];
+        let machine = &self.machines[state.machine as usize][0];
+        let state = State { machine: 0, ..state.clone() };
+        print::of_hash(&(&machine.set, machine.how, state))
+    }
+
     /// Whether the text so far is a number of the set.
     pub(crate) fn accepts(&self, n: NumberId) -> bool {
         self.states.get(n as usize).is_some_and(|s| s.1)
@@ -433,8 +442,12 @@ impl Machine {
         {
             shifts.1 = shifts.1.min(place(high) + 1 - size + f);
         }
-        // The larger the shift the coarser what is written: mostly the first that is tried is one.
-        for t in (shifts.0..=shifts.1).rev() {
+        // Values close to what is written are small, and mostly there is one.
+        let near = f.clamp(shifts.0, shifts.1.max(shifts.0));
+        let most = (shifts.1 - near).max(near - shifts.0);
+        let around =
+            (0..=most).flat_map(|d| if d == 0 { [near, i64::MAX] } else { [near + d, near - d] });
+        for t in around.filter(|t| (shifts.0..=shifts.1).contains(t)) {
             if self.some_in(&s.p, t - f, Some(t - f - left as i64))? {
                 return Ok(true);
             }

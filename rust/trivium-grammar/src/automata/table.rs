@@ -31,7 +31,6 @@ pub(crate) struct Run {
 #[derive(Debug, Clone)]
 pub(crate) struct Info {
     pub(crate) accepting: bool,
-    pub(crate) run: Option<Run>,
     /// Markers that the text read so far may end in: lexemes that are complete here.
     pub(crate) markers: Box<[u32]>,
 }
@@ -40,6 +39,7 @@ pub(crate) struct Info {
 struct Slot {
     info: OnceLock<Info>,
     row: OnceLock<Box<Row>>,
+    run: OnceLock<Option<Run>>,
 }
 
 type Chunk = Box<[Slot]>;
@@ -82,6 +82,17 @@ impl Table {
     #[inline]
     pub(crate) fn row(&self, state: StateId) -> Option<&Row> {
         self.slot(state)?.row.get().map(|r| &**r)
+    }
+
+    /// The loop at a state, if it was looked for.
+    pub(crate) fn run(&self, state: StateId) -> Option<&Option<Run>> {
+        self.slot(state)?.run.get()
+    }
+
+    /// Keeps the loop at a state; the first writer wins.
+    pub(crate) fn set_run(&self, state: StateId, run: Option<Run>) -> Result<&Option<Run>> {
+        let slot = self.slot(state).ok_or_else(|| Error::internal("a loop of no state"))?;
+        Ok(slot.run.get_or_init(|| run))
     }
 
     /// Fills in the transitions of a state; the first writer wins.

@@ -11,7 +11,7 @@
 //! All terminals that are allowed in a place are read by one automaton, their union.
 
 use super::frame::{ArrayPlan, Items, Members, ObjectPlan, Phase};
-use super::graph::{Alternative, Array, Cell, NodeId, Object, Space};
+use super::graph::{Alternative, Array, Cell, NodeId, Object, Space, Unique};
 use super::program::{Program, Read};
 use super::scan::is_greedy;
 use super::stack::{BOTTOM, StackId, Stacks, Symbol};
@@ -73,13 +73,13 @@ struct Frame {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Registers {
     Object { plan: u32, members: Members, written: WrittenId },
-    Array { plan: u32, items: Items },
+    Array { plan: u32, items: Items, used: WrittenId },
 }
 
 /// A cell made ready.
 #[derive(Debug, Clone, Copy)]
 enum Ready {
-    Lexeme(StateId),
+    Lexeme(StateId, ExprId),
     Object(u32),
     Array(u32),
     Rule(u32),
@@ -109,6 +109,8 @@ const MAX_CLOSURE: usize = 1 << 20;
 enum Work {
     Place(u32, StackId),
     Node(NodeId, StackId, u32),
+    /// A node without the values of a set.
+    Fresh(NodeId, StackId, u32, WrittenId),
     Return(StackId),
 }
 
@@ -139,6 +141,7 @@ pub(super) struct Core {
     keys: FxHashMap<(u32, Box<[u32]>), StateId>,
     key_parts: FxHashMap<(u32, u32), ExprId>,
     shadows: FxHashMap<(u32, WrittenId), StateId>,
+    fresh: FxHashMap<(ExprId, WrittenId), StateId>,
     marks: FxHashMap<u32, Marks>,
     exits: FxHashMap<(StackId, u32, TextId), Arc<Exit>>,
     bytes: usize,
@@ -161,6 +164,7 @@ impl Core {
             keys: FxHashMap::default(),
             key_parts: FxHashMap::default(),
             shadows: FxHashMap::default(),
+            fresh: FxHashMap::default(),
             marks: FxHashMap::default(),
             exits: FxHashMap::default(),
             bytes: 0,
@@ -254,7 +258,10 @@ impl Core {
                         self.at_place(cx, p, below, b)?;
                     }
                 }
-                Work::Node(n, below, depth) => self.at_node(cx, n, below, depth, b)?,
+                Work::Node(n, below, depth) => self.at_node(cx, n, below, depth, None, b)?,
+                Work::Fresh(n, below, depth, used) => {
+                    self.at_node(cx, n, below, depth, Some(used), b)?;
+                }
                 Work::Return(stack) => {
                     let entries = Arc::clone(self.stacks.entries(stack));
                     for &(symbol, below) in &*entries {
@@ -314,11 +321,21 @@ impl Core {
         n: NodeId,
         below: StackId,
         depth: u32,
+        used: Option<WrittenId>,
         b: &mut Builder,
     ) -> Result<()> {
         for &cell in &*self.ready(cx, n)? {
             match cell {
-                Ready::Lexeme(q) => b.threads.push(Thread::plain(q, below)),
+                Ready::Lexeme(q, expr) => {
+                    let (q, text) = match used {
+                        None => (q, text::NONE),
+                        Some(used) => {
+                            b.uncertain |= self.texts.written(used).unknown;
+                            (self.without(cx, q, expr, used)?, text::START)
+                        }
+                    };
+                    b.threads.push(Thread { q, shadow: DEAD, text, stack: below });
+                }
                 Ready::Rule(p) => b.work.push(Work::Place(p, below)),
                 Ready::Object(plan) => {
                     let members = self.objects[plan as usize].open();
@@ -327,7 +344,7 @@ impl Core {
                 }
                 Ready::Array(plan) => {
                     let items = self.arrays[plan as usize].open();
-                    let registers = Registers::Array { plan, items };
+                    let registers = Registers::Array { plan, items, used: 0 };
                     self.open(cx, Frame { registers, phase: Phase::Open, depth }, 1, below, b)?;
                 }
             }
@@ -498,29 +515,21 @@ impl Core {
         if let Some(known) = self.nodes.get(&node) {
             return Ok(Arc::clone(known));
         }
-        let mut out = Vec::new();
-        let mut todo = vec![node];
-        let mut seen = FxHashSet::default();
-        while let Some(n) = todo.pop() {
-            if !seen.insert(n) {
-                continue;
-            }
-            let cells = match cx.program.nodes.get(n as usize) {
-                Some(node) => node.cells.clone(),
-                None => match &cx.program.source {
-                    Some(source) => cx.automaton.with_arena(|arena| source.node(arena, n))??.cells,
-                    None => return Err(Error::internal(format!("no node {n}"))),
-                },
-            };
-            for cell in cells {
-                match cell {
-                    Cell::Lexeme(e) => out.push(Ready::Lexeme(self.lexeme(cx, e)?)),
-                    Cell::Node(n) => todo.push(n),
-                    Cell::Rule(r) => out.push(Ready::Rule(cx.program.rules[r as usize])),
-                    Cell::Object(o) => out.push(Ready::Object(self.object(&o))),
-                    Cell::Array(a) => out.push(Ready::Array(self.array(&a))),
-                }
-            }
+        let cells = match cx.program.nodes.get(node as usize) {
+            Some(node) => node.cells.clone(),
+            None => match &cx.program.source {
+                Some(source) => cx.automaton.extend(|arena| source.node(arena, node))?.cells,
+                None => return Err(Error::internal(format!("no node {node}"))),
+            },
+        };
+        let mut out = Vec::with_capacity(cells.len());
+        for cell in cells {
+            out.push(match cell {
+                Cell::Lexeme(e) => Ready::Lexeme(self.lexeme(cx, e)?, e),
+                Cell::Rule(r) => Ready::Rule(cx.program.rules[r as usize]),
+                Cell::Object(o) => Ready::Object(self.object(&o)),
+                Cell::Array(a) => Ready::Array(self.array(&a)),
+            });
         }
         self.bytes += 64 + out.len() * 8;
         let ready: Arc<[Ready]> = out.into();
@@ -606,6 +615,41 @@ impl Core {
         Ok(q)
     }
 
+    /// Where a lexeme begins without the scalars of a set, each in all of its spellings.
+    fn without(
+        &mut self,
+        cx: Cx<'_>,
+        q: StateId,
+        expr: ExprId,
+        used: WrittenId,
+    ) -> Result<StateId> {
+        let values = Arc::clone(&self.texts.written(used).keys);
+        if values.is_empty() {
+            return Ok(q);
+        }
+        if let Some(&known) = self.fresh.get(&(expr, used)) {
+            return Ok(known);
+        }
+        let layout = &cx.program.layout;
+        let lexeme = cx.automaton.extend(|arena| {
+            let mut parts = Vec::with_capacity(values.len());
+            for value in &*values {
+                parts.push(match value.split_at(1) {
+                    ("s", text) => (layout.key)(arena, text, layout.escapes),
+                    ("n", text) => super::layout::number(arena, text)?,
+                    (_, text) => super::layout::literal(arena, text),
+                });
+            }
+            let all = arena.union(&parts);
+            let rest = arena.minus(expr, all);
+            Ok(mark(arena, rest, 0))
+        })?;
+        let q = cx.automaton.enter(lexeme)?;
+        self.bytes += 40;
+        self.fresh.insert((expr, used), q);
+        Ok(q)
+    }
+
     // ---- frames ----------------------------------------------------------------------------------
 
     fn frame(&mut self, frame: Frame) -> Symbol {
@@ -624,7 +668,7 @@ impl Core {
             Registers::Object { plan, members, .. } => {
                 self.objects[*plan as usize].may_close(members)
             }
-            Registers::Array { plan, items } => self.arrays[*plan as usize].may_close(items),
+            Registers::Array { plan, items, .. } => self.arrays[*plan as usize].may_close(items),
         }
     }
 
@@ -635,7 +679,7 @@ impl Core {
                 !plan.offered(members).is_empty()
                     || (0..plan.spec.others.len()).any(|j| plan.offers_other(members, j))
             }
-            Registers::Array { plan, items } => {
+            Registers::Array { plan, items, .. } => {
                 self.arrays[*plan as usize].offered(items).next().is_some()
             }
         }
@@ -673,18 +717,29 @@ impl Core {
         text: TextId,
         b: &mut Builder,
     ) -> Result<()> {
-        let frame = self.frames[id as usize].clone();
+        let mut frame = self.frames[id as usize].clone();
         let marks = self.marks(cx, frame.depth)?;
         let kind = usize::from(matches!(frame.registers, Registers::Array { .. }));
         match frame.phase {
             Phase::Value => {
+                if let Registers::Array { used, .. } = &mut frame.registers
+                    && text != text::NONE
+                {
+                    let value = self.texts.scalar(text);
+                    *used = self.texts.add(*used, value.as_deref());
+                }
                 if self.may_close(&frame.registers) {
                     b.threads.push(Thread::plain(marks.close[kind], below));
                 }
                 if self.may_go_on(&frame.registers) {
+                    let distinct =
+                        matches!(frame.registers, Registers::Array { used, .. } if used > 0);
                     let next = self.frame(Frame { phase: Phase::Comma, ..frame });
                     let stack = self.stacks.push(next, below);
-                    b.threads.push(Thread::plain(marks.comma, stack));
+                    // All values may be used up.
+                    if !distinct || !self.exit(cx, stack, 0, text::NONE)?.threads.is_empty() {
+                        b.threads.push(Thread::plain(marks.comma, stack));
+                    }
                 }
             }
             Phase::Open | Phase::Comma => {
@@ -695,12 +750,12 @@ impl Core {
                 }
                 match &frame.registers {
                     Registers::Object { .. } => self.offer_keys(cx, frame, below, b)?,
-                    Registers::Array { plan, items } => {
-                        let plan_id = *plan;
+                    Registers::Array { plan, items, used } => {
+                        let (plan_id, used) = (*plan, *used);
                         let plan = Arc::clone(&self.arrays[plan_id as usize]);
                         for v in plan.offered(items) {
                             let items = plan.take(items, v.counts);
-                            let registers = Registers::Array { plan: plan_id, items };
+                            let registers = Registers::Array { plan: plan_id, items, used };
                             self.value(v, registers, frame.depth, below, b);
                         }
                     }
@@ -785,8 +840,18 @@ impl Core {
         below: StackId,
         b: &mut Builder,
     ) {
+        let distinct = match &registers {
+            Registers::Array { plan, used, .. } => {
+                let unique = self.arrays[*plan as usize].spec.unique;
+                (unique == Unique::Distinct).then_some(*used)
+            }
+            Registers::Object { .. } => None,
+        };
         let symbol = self.frame(Frame { registers, phase: Phase::Value, depth });
         let stack = self.stacks.push(symbol, below);
-        b.work.push(Work::Node(v.value, stack, depth + 1));
+        b.work.push(match distinct {
+            None => Work::Node(v.value, stack, depth + 1),
+            Some(used) => Work::Fresh(v.value, stack, depth + 1, used),
+        });
     }
 }

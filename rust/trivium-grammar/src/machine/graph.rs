@@ -76,8 +76,6 @@ pub(crate) enum Cell {
     Object(Arc<Object>),
     /// A JSON array.
     Array(Arc<Array>),
-    /// Everything another node has. A cycle of such cells is the front end's mistake.
-    Node(NodeId),
     /// A context-free rule.
     Rule(RuleId),
 }
@@ -216,8 +214,6 @@ pub(crate) enum Escapes {
 /// A rule of a context-free grammar: an automaton over its positions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rule {
-    /// For messages and `explain`.
-    pub(crate) name: Arc<str>,
     /// Position 0 is the start.
     pub(crate) positions: Vec<Position>,
 }

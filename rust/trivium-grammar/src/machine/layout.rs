@@ -1,7 +1,10 @@
 //! The fixed texts of JSON as expressions.
 
 use super::graph::Space;
+use crate::automata::decimal::Decimal;
 use crate::automata::expr::{Arena, EPSILON, ExprId};
+use crate::automata::number::{Notation, NumberSet};
+use crate::error::{Error, Result};
 
 /// One text.
 pub(crate) fn literal(arena: &mut Arena, text: &str) -> ExprId {
@@ -31,4 +34,13 @@ pub(super) fn colon(arena: &mut Arena, space: &Space) -> ExprId {
         }
         Space::Indent(_) => literal(arena, ": "),
     }
+}
+
+/// Every spelling of a number, given by one of them.
+pub(super) fn number(arena: &mut Arena, text: &str) -> Result<ExprId> {
+    let value = Decimal::parse(text)
+        .ok_or_else(|| Error::internal(format!("{text:?} was read as a number")))?;
+    let end = Some((value, false));
+    let set = NumberSet { low: end.clone(), high: end, ..NumberSet::default() };
+    arena.number(&set, Notation { any: true, digits: None })
 }

@@ -27,7 +27,7 @@ pub(crate) mod graph;
 pub(crate) mod layout;
 pub(crate) mod program;
 pub(crate) mod run;
-mod scan;
+pub(crate) mod scan;
 mod stack;
 mod text;
 

@@ -45,8 +45,6 @@ pub(crate) struct Program {
     pub(super) steps: Vec<Step>,
     /// First position of each rule.
     pub(super) rules: Vec<u32>,
-    /// Name of each rule.
-    pub(super) names: Vec<Arc<str>>,
     /// Expression and priority of each terminal.
     pub(super) terminals: Vec<(ExprId, i64)>,
     pub(super) start: NodeId,
@@ -68,7 +66,6 @@ impl Program {
             source,
             places: Vec::with_capacity(next as usize),
             steps: Vec::new(),
-            names: rules.iter().map(|r| Arc::clone(&r.name)).collect(),
             rules: firsts,
             terminals: Vec::new(),
             start,

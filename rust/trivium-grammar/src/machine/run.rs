@@ -70,6 +70,7 @@ impl Run {
         let arena = program.arena.lock().map_err(|_| Error::internal("an arena is damaged"))?;
         let automaton = Automaton::of(arena.clone(), limits, None)?;
         drop(arena);
+        automaton.mark();
         let inside = Inside {
             core: Core::new(),
             states: Vec::new(),
@@ -441,8 +442,8 @@ impl Inside {
         if let Some(known) = self.scans.get(&q) {
             return Ok(Arc::clone(known));
         }
-        let scan = Arc::new(Scan::new(cx.index, cx.automaton, q)?);
-        self.bytes += scan.memory();
+        let scan = cx.index.scan(cx.automaton, q)?;
+        self.bytes += 32;
         self.scans.insert(q, Arc::clone(&scan));
         Ok(scan)
     }
@@ -511,7 +512,7 @@ impl Inside {
             let mut walk = |flat: &Flat, top: usize| {
                 self.cross_trie(cx, (flat, top), &first, doubt, set, open)
             };
-            scan.each(cx.index, rests, &mut wanted, &mut walk)?;
+            Scan::each(cx.index, rests, &mut wanted, &mut walk)?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::mask::cache::Layer;
 use crate::mask::flat::{Flat, Visit};
 use crate::mask::index::TokenIndex;
 use crate::mask::slice::Slice;
-use rustc_hash::FxHashMap;
+use crate::mask::sliced;
 use std::sync::{Arc, OnceLock};
 use trivium_core::TokenId;
 
@@ -32,28 +32,12 @@ pub(super) fn is_greedy(markers: &[u32]) -> bool {
     markers.first().is_some_and(|&m| m >= TERMINALS)
 }
 
-/// A trie that nodes belong to.
-#[derive(Debug, Clone)]
-enum Home {
-    Whole,
-    Slice(Arc<Slice>),
-}
-
-impl Home {
-    fn flat<'a>(&'a self, index: &'a TokenIndex) -> &'a Flat {
-        match self {
-            Self::Whole => &index.flat,
-            Self::Slice(slice) => &slice.rest,
-        }
-    }
-}
-
 /// The rests that begin with one byte.
 #[derive(Debug)]
 struct Bucket {
     byte: u8,
-    /// Nodes whose byte is this one, and their tries.
-    parts: Vec<(u16, u32)>,
+    /// Nodes of the whole trie whose byte is this one.
+    parts: Vec<u32>,
     merged: OnceLock<Flat>,
 }
 
@@ -66,53 +50,46 @@ pub(super) struct Rests {
 
 /// See the module comment.
 #[derive(Debug)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     pub(super) inner: Arc<Layer>,
-    homes: Vec<Home>,
     pub(super) rests: Vec<Rests>,
 }
 
 impl Scan {
     /// Scans the vocabulary from a state.
-    pub(super) fn new(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
-        let mut scanner = Scanner {
-            index,
-            automaton,
-            slices: Vec::new(),
-            tokens: Vec::new(),
-            homes: vec![Home::Whole],
-            home: 0,
-            rests: FxHashMap::default(),
-        };
+    pub(crate) fn new(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
+        let mut scanner =
+            Scanner { index, automaton, slices: Vec::new(), tokens: Vec::new(), rests: Vec::new() };
         // A longest-match terminal that is complete already is left by a byte that it cannot take.
         if is_greedy(automaton.markers(state)?) {
-            scanner.leave(&index.flat, 0, state)?;
+            scanner.leave(0, state)?;
         }
-        if !scanner.sliced(0, state)? {
-            index.flat.scan(automaton, state, &mut scanner)?;
+        if !scanner.shortcut(0, state)? {
+            index.flat.scan(&index.flat, 0, (automaton, state), &mut scanner)?;
         }
-        let Scanner { slices, tokens, homes, rests, .. } = scanner;
-        let mut rests: Vec<Rests> = rests
+        let Scanner { slices, tokens, rests, .. } = scanner;
+        let rests = rests
             .into_iter()
-            .map(|(markers, buckets)| {
-                let mut buckets: Vec<Bucket> = buckets
-                    .into_iter()
-                    .map(|(byte, parts)| Bucket { byte, parts, merged: OnceLock::new() })
+            .map(|(markers, mut children)| {
+                children.sort_unstable();
+                let buckets = children
+                    .chunk_by(|a, b| a.0 == b.0)
+                    .map(|group| Bucket {
+                        byte: group[0].0,
+                        parts: group.iter().map(|c| c.1).collect(),
+                        merged: OnceLock::new(),
+                    })
                     .collect();
-                buckets.sort_unstable_by_key(|b| b.byte);
                 Rests { markers, buckets }
             })
             .collect();
-        rests.sort_unstable_by(|a, b| a.markers.cmp(&b.markers));
-        let rows = slices.iter().map(Arc::clone).collect();
-        let inner = Arc::new(Layer::new(rows, tokens, index.words()));
-        Ok(Self { inner, homes, rests })
+        let inner = Arc::new(Layer::new(slices, tokens, index.words()));
+        Ok(Self { inner, rests })
     }
 
     /// Calls `walk` with each trie of rests whose first byte `wanted` accepts: the trie and the node
     /// of that byte.
     pub(super) fn each(
-        &self,
         index: &TokenIndex,
         rests: &Rests,
         wanted: &mut dyn FnMut(u8) -> Result<bool>,
@@ -122,71 +99,51 @@ impl Scan {
             if !wanted(bucket.byte)? {
                 continue;
             }
-            if let [(home, node)] = bucket.parts[..] {
-                walk(self.homes[usize::from(home)].flat(index), node as usize)?;
-                continue;
+            if let [node] = bucket.parts[..] {
+                walk(&index.flat, node as usize)?;
+            } else {
+                let make = || {
+                    let merged = index.flat.merge(&bucket.parts);
+                    index.grow(merged.memory());
+                    merged
+                };
+                walk(bucket.merged.get_or_init(make), 1)?;
             }
-            let merged = bucket.merged.get_or_init(|| {
-                let parts: Vec<(&Flat, usize)> = bucket
-                    .parts
-                    .iter()
-                    .map(|&(h, n)| (self.homes[usize::from(h)].flat(index), n as usize))
-                    .collect();
-                Flat::merge(&parts)
-            });
-            walk(merged, 1)?;
         }
         Ok(())
     }
 
     /// Bytes held, approximately; tries made later are not counted.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let rests: usize =
-            self.rests.iter().flat_map(|r| &r.buckets).map(|b| 80 + 12 * b.parts.len()).sum();
+            self.rests.iter().flat_map(|r| &r.buckets).map(|b| 80 + 4 * b.parts.len()).sum();
         200 + self.inner.memory() + rests
     }
 }
 
-type Buckets = FxHashMap<u8, Vec<(u16, u32)>>;
+/// Nodes of the whole trie with their bytes.
+type Children = Vec<(u8, u32)>;
 
 struct Scanner<'a> {
     index: &'a TokenIndex,
     automaton: &'a Automaton,
-    slices: Vec<Arc<Slice>>,
+    slices: Vec<(Arc<Slice>, usize)>,
     tokens: Vec<TokenId>,
-    homes: Vec<Home>,
-    home: u16,
-    rests: FxHashMap<Box<[u32]>, Buckets>,
+    /// By markers: children of nodes where they are complete.
+    rests: Vec<(Box<[u32]>, Children)>,
 }
 
 impl Scanner<'_> {
-    /// Sets the tokens below a node of the whole trie by its slice and scans the others.
-    fn sliced(&mut self, node: u32, state: StateId) -> Result<bool> {
-        let Some(run) = self.automaton.run(state)? else { return Ok(false) };
-        if self.homes.len() > usize::from(u16::MAX) {
-            return Ok(false);
-        }
-        let Some(slice) = self.index.slice(node, run)? else { return Ok(false) };
-        self.slices.push(Arc::clone(&slice));
-        self.homes.push(Home::Slice(Arc::clone(&slice)));
-        let outside = std::mem::replace(&mut self.home, self.homes.len() as u16 - 1);
-        slice.rest.scan(self.automaton, state, self)?;
-        self.home = outside;
-        Ok(true)
-    }
-
-    fn leave(&mut self, flat: &Flat, node: usize, state: StateId) -> Result<()> {
+    fn leave(&mut self, node: usize, state: StateId) -> Result<()> {
         let markers = self.automaton.markers(state)?;
         let row = is_greedy(markers).then(|| self.automaton.row(state)).transpose()?;
-        if !self.rests.contains_key(markers) {
-            self.rests.insert(markers.into(), Buckets::default());
-        }
-        let Some(buckets) = self.rests.get_mut(markers) else { return Ok(()) };
-        for (byte, child) in flat.children(node) {
-            if row.is_none_or(|r| r[usize::from(byte)] == DEAD) {
-                buckets.entry(byte).or_default().push((self.home, child as u32));
-            }
-        }
+        let at = self.rests.iter().position(|r| *r.0 == *markers).unwrap_or_else(|| {
+            self.rests.push((markers.into(), Vec::new()));
+            self.rests.len() - 1
+        });
+        let children = self.index.flat.children(node);
+        let left = children.filter(|c| row.is_none_or(|r| r[usize::from(c.0)] == DEAD));
+        self.rests[at].1.extend(left.map(|(byte, child)| (byte, child as u32)));
         Ok(())
     }
 }
@@ -196,18 +153,27 @@ impl Visit for Scanner<'_> {
         self.tokens.push(token);
     }
 
-    fn inner(&mut self, flat: &Flat, node: usize, state: StateId) -> Result<()> {
+    fn inner(&mut self, node: usize, state: StateId) -> Result<()> {
         if self.automaton.markers(state)?.is_empty() {
             return Ok(());
         }
-        self.leave(flat, node, state)
+        self.leave(node, state)
     }
 
-    fn shortcut(&mut self, node: u32, state: StateId) -> Result<bool> {
+    fn shortcut(&mut self, node: usize, state: StateId) -> Result<bool> {
         // The slice leaves out the node itself, where the lexeme may be complete.
-        if !self.automaton.markers(state)?.is_empty() {
+        if node != 0 && !self.automaton.markers(state)?.is_empty() {
             return Ok(false);
         }
-        self.sliced(node, state)
+        let Some(found) = sliced(self.index, self.automaton, node, state)? else {
+            return Ok(false);
+        };
+        self.tokens.extend_from_slice(&found.tokens);
+        if let Some(row) = found.row {
+            self.slices.push((Arc::clone(&found.slice), row));
+        }
+        let whole = &self.index.flat;
+        found.slice.rest.scan(whole, 0, (self.automaton, state), self)?;
+        Ok(true)
     }
 }

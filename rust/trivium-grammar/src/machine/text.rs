@@ -62,8 +62,7 @@ impl Texts {
         })
     }
 
-    /// The decoded key that a text spells, if it holds one.
-    pub(super) fn key(&self, mut text: TextId) -> Option<String> {
+    fn bytes(&self, mut text: TextId) -> Vec<u8> {
         let mut bytes = Vec::new();
         while text > START {
             let (before, byte) = self.cells[text as usize];
@@ -71,6 +70,26 @@ impl Texts {
             text = before;
         }
         bytes.reverse();
+        bytes
+    }
+
+    /// A name of the scalar that a text spells, its kind first; equal values have equal names, but for
+    /// numbers that are written differently. `None` if the text is not known.
+    pub(super) fn scalar(&self, text: TextId) -> Option<String> {
+        if text < START {
+            return None;
+        }
+        let bytes = self.bytes(text);
+        match bytes.first()? {
+            b'"' => Some(format!("s{}", decode(&bytes[1..])?)),
+            b'-' | b'0'..=b'9' => Some(format!("n{}", String::from_utf8(bytes).ok()?)),
+            _ => Some(format!("l{}", String::from_utf8(bytes).ok()?)),
+        }
+    }
+
+    /// The decoded key that a text spells, if it holds one.
+    pub(super) fn key(&self, text: TextId) -> Option<String> {
+        let bytes = self.bytes(text);
         let from = bytes.iter().position(|&b| b == b'"')?;
         decode(&bytes[from + 1..])
     }

@@ -13,8 +13,6 @@ use trivium_core::{TokenId, mask};
 /// An immutable mask.
 #[derive(Debug)]
 pub(crate) enum Mask {
-    /// The packed row.
-    Dense(Box<[u32]>),
     /// The allowed tokens: a row this empty is cheaper to write than to copy.
     Sparse(Box<[TokenId]>),
     /// What to do to an empty row, in order; whether any token remains.
@@ -35,13 +33,18 @@ pub(crate) enum Op {
 /// A set of tokens that many masks share: rows of slices, and others.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    slices: Vec<Arc<Slice>>,
+    /// Slices and the numbers of their rows.
+    slices: Vec<(Arc<Slice>, usize)>,
     dense: Option<Box<[u32]>>,
     tokens: Box<[TokenId]>,
 }
 
 impl Layer {
-    pub(crate) fn new(slices: Vec<Arc<Slice>>, tokens: Vec<TokenId>, words: usize) -> Self {
+    pub(crate) fn new(
+        slices: Vec<(Arc<Slice>, usize)>,
+        tokens: Vec<TokenId>,
+        words: usize,
+    ) -> Self {
         if tokens.len() <= words / 2 {
             return Self { slices, dense: None, tokens: tokens.into() };
         }
@@ -64,7 +67,7 @@ impl Layer {
 
     fn write<W: Word>(&self, row: &mut [W], fresh: bool) {
         let mut fresh = fresh;
-        for words in self.slices.iter().map(|s| &s.row[..]).chain(self.dense.as_deref()) {
+        for words in self.slices.iter().map(|s| s.0.row(s.1)).chain(self.dense.as_deref()) {
             if fresh {
                 copy(words, row);
             } else {
@@ -131,7 +134,6 @@ impl Mask {
     /// Whether no token is allowed.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
-            Self::Dense(_) => false,
             Self::Sparse(tokens) => tokens.is_empty(),
             Self::Steps(_, any) => !any,
         }
@@ -155,18 +157,9 @@ impl Mask {
         if row.iter().all(|&w| w == 0) { Self::Sparse(Box::default()) } else { this }
     }
 
-    pub(crate) fn new(row: Vec<u32>) -> Self {
-        if mask::count(&row) <= row.len() / 8 {
-            Self::Sparse(mask::iter(&row).collect())
-        } else {
-            Self::Dense(row.into())
-        }
-    }
-
     /// Writes the whole row; `row` may be longer than the mask.
     pub(crate) fn write<W: Word>(&self, row: &mut [W]) {
         match self {
-            Self::Dense(words) => copy(words, row),
             Self::Sparse(tokens) => {
                 row.fill(W::from_bits(0));
                 set_all(row, tokens);
@@ -201,7 +194,7 @@ impl Mask {
     /// Bytes held beside shared layers.
     pub(crate) fn memory(&self) -> usize {
         64 + match self {
-            Self::Dense(x) | Self::Sparse(x) => x.len() * 4,
+            Self::Sparse(x) => x.len() * 4,
             Self::Steps(ops, _) => ops
                 .iter()
                 .map(|o| match o {

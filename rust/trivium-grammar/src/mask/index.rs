@@ -1,19 +1,23 @@
 //! What masks need of a vocabulary, shared by every grammar over it in the process.
 
 use super::flat::Flat;
-use super::slice::{self, Slice};
+use super::slice::Slice;
 use crate::automata::charset::Range;
-use crate::automata::table::Run;
+use crate::automata::dfa::Automaton;
+use crate::automata::print::Print;
+use crate::automata::table::{Run, StateId};
 use crate::error::{Error, Result};
+use crate::machine::scan::Scan;
 use rustc_hash::FxHashMap;
-use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
-use trivium_core::{Vocabulary, mask};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use trivium_core::{TokenId, Vocabulary, mask};
 
 /// Bytes of slices kept for one vocabulary.
 const SLICE_BYTES: usize = 96 << 20;
 
-/// Node of the trie, bound, class.
-type Key = (u32, u32, Arc<[Range]>);
+/// Node of the trie, class.
+type Key = (u32, Arc<[Range]>);
 
 /// What is known of a slice.
 #[derive(Debug, Clone)]
@@ -39,21 +43,35 @@ pub(crate) struct TokenIndex {
     /// Whether every byte is a token, so that every text can be spelled.
     pub(crate) spells_all: bool,
     slices: RwLock<Slices>,
+    /// Characters of each token, as far as they begin in it.
+    chars: OnceLock<Vec<u8>>,
+    /// Scans of residuals met before, by whatever grammar.
+    scans: Mutex<Scans>,
+    /// Bytes that kept scans grew by.
+    grown: AtomicUsize,
+}
+
+/// Bytes of scans kept for one vocabulary.
+const SCAN_BYTES: usize = 24 << 20;
+
+#[derive(Debug, Default)]
+struct Scans {
+    map: FxHashMap<Print, Arc<Scan>>,
+    bytes: usize,
 }
 
 impl TokenIndex {
     /// The index of `vocab`, shared with grammars that hold one already.
     pub(crate) fn of(vocab: &Arc<Vocabulary>) -> Result<Arc<Self>> {
-        static KNOWN: OnceLock<Mutex<Vec<Weak<TokenIndex>>>> = OnceLock::new();
+        // An index lives as long as its vocabulary: the next grammar finds what the last one left.
+        static KNOWN: OnceLock<Mutex<Vec<Arc<TokenIndex>>>> = OnceLock::new();
         let mut known = KNOWN
             .get_or_init(Mutex::default)
             .lock()
             .map_err(|_| Error::internal("an earlier call panicked while indexing"))?;
-        known.retain(|w| w.strong_count() > 0);
-        if let Some(index) =
-            known.iter().filter_map(Weak::upgrade).find(|i| Arc::ptr_eq(&i.vocab, vocab))
-        {
-            return Ok(index);
+        known.retain(|i| Arc::strong_count(i) > 1 || Arc::strong_count(&i.vocab) > 1);
+        if let Some(index) = known.iter().find(|i| Arc::ptr_eq(&i.vocab, vocab)) {
+            return Ok(Arc::clone(index));
         }
         let trie = vocab.trie();
         let index = Arc::new(Self {
@@ -62,8 +80,11 @@ impl TokenIndex {
             spells_all: (0..=255)
                 .all(|b| trie.child(0, b).is_some_and(|n| !trie.tokens_at(n).is_empty())),
             slices: RwLock::default(),
+            chars: OnceLock::new(),
+            scans: Mutex::default(),
+            grown: AtomicUsize::new(0),
         });
-        known.push(Arc::downgrade(&index));
+        known.push(Arc::clone(&index));
         Ok(index)
     }
 
@@ -75,12 +96,10 @@ impl TokenIndex {
     /// The slice for a loop that begins at a node of the trie, made when it is asked for again; `None`
     /// if walking is as good.
     pub(crate) fn slice(&self, node: u32, run: &Run) -> Result<Option<Arc<Slice>>> {
-        let trie = self.vocab.trie();
-        let depth = trie.depth(node as usize);
-        let Some(bound) = slice::bound(run.max, trie.max_depth() - depth) else {
+        if run.max < 2 {
             return Ok(None);
-        };
-        let key: Key = (node, bound, Arc::clone(&run.class));
+        }
+        let key: Key = (node, Arc::clone(&run.class));
         let known = self.slices.read().map_err(|_| poisoned())?.map.get(&key).cloned();
         match known {
             Some(Entry::Made(slice)) => return Ok(Some(slice)),
@@ -91,17 +110,72 @@ impl TokenIndex {
                 return Ok(None);
             }
         }
-        let at = (node as usize, depth);
-        let made = Slice::new(&self.vocab, &self.flat, at, &run.class, bound, self.words())?;
+        let chars = self.chars.get_or_init(|| {
+            let count = |t| self.vocab.token(t).iter().filter(|&&b| b & 0xc0 != 0x80).count() as u8;
+            (0..self.vocab.len() as TokenId).map(count).collect()
+        });
+        let before = self.path(node as usize).iter().filter(|&&b| b & 0xc0 != 0x80).count() as u8;
+        let at = (node as usize, before);
+        let made = Slice::new(&self.flat, at, &run.class, chars, self.words())?;
         let made = made.map(Arc::new);
         self.keep(key, made.clone().map_or(Entry::Useless, Entry::Made))?;
         Ok(made)
     }
 
+    /// The scan of a state, shared with every grammar that meets an equal residual.
+    pub(crate) fn scan(&self, automaton: &Automaton, state: StateId) -> Result<Arc<Scan>> {
+        let print = automaton.print(state)?;
+        if let Some(print) = print {
+            let scans = self.scans.lock().map_err(|_| poisoned())?;
+            if let Some(known) = scans.map.get(&print) {
+                return Ok(Arc::clone(known));
+            }
+        }
+        let scan = Arc::new(Scan::new(self, automaton, state)?);
+        if let Some(print) = print {
+            let mut scans = self.scans.lock().map_err(|_| poisoned())?;
+            let bytes = scan.memory();
+            if scans.bytes + self.grown.load(Ordering::Relaxed) + bytes > SCAN_BYTES {
+                *scans = Scans::default();
+                self.grown.store(0, Ordering::Relaxed);
+            }
+            scans.bytes += bytes;
+            scans.map.insert(print, Arc::clone(&scan));
+        }
+        Ok(scan)
+    }
+
+    /// Counts bytes that a kept scan grew by.
+    pub(crate) fn grow(&self, bytes: usize) {
+        self.grown.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes before a node of the trie.
+    pub(crate) fn depth(&self, node: usize) -> usize {
+        self.vocab.trie().depth(node)
+    }
+
+    /// The bytes that lead to a node of the trie.
+    fn path(&self, node: usize) -> Vec<u8> {
+        let trie = self.vocab.trie();
+        let mut out = vec![0; trie.depth(node)];
+        let mut at = node;
+        let mut left = out.len();
+        // Parents stand before their children: the nearest node above at each smaller depth.
+        while left > 0 {
+            if trie.depth(at) == left {
+                left -= 1;
+                out[left] = trie.byte(at);
+            }
+            at = at.saturating_sub(1);
+        }
+        out
+    }
+
     fn keep(&self, key: Key, entry: Entry) -> Result<()> {
         let mut slices = self.slices.write().map_err(|_| poisoned())?;
         let bytes = match &entry {
-            Entry::Once => 64 + key.2.len() * 8,
+            Entry::Once => 64 + key.1.len() * 8,
             Entry::Useless => 0,
             Entry::Made(slice) => slice.memory(),
         };

@@ -15,42 +15,115 @@ pub(crate) mod index;
 pub(crate) mod slice;
 
 use crate::automata::dfa::Automaton;
-use crate::automata::table::StateId;
+use crate::automata::table::{DEAD, StateId};
 use crate::error::Result;
-use cache::Mask;
+use cache::{Layer, Mask, Op};
+use flat::Visit;
 use index::TokenIndex;
+use slice::Slice;
+use std::sync::Arc;
+use trivium_core::TokenId;
 use trivium_core::mask::set;
+
+/// What a slice says of a state: its row, and tokens beside it.
+pub(crate) struct Sliced {
+    pub(crate) slice: Arc<Slice>,
+    pub(crate) row: Option<usize>,
+    pub(crate) tokens: Vec<TokenId>,
+}
+
+/// The tokens of the slice at a node and state; `None` if there is none, or if a lexeme may be complete
+/// within one of its tokens that is not allowed as a whole.
+pub(crate) fn sliced(
+    index: &TokenIndex,
+    automaton: &Automaton,
+    node: usize,
+    state: StateId,
+) -> Result<Option<Sliced>> {
+    let Some(run) = automaton.run(state)? else { return Ok(None) };
+    let Some(slice) = index.slice(node as u32, run)? else { return Ok(None) };
+    let live = run.max as usize;
+    let (row, first) = slice.up_to(live);
+    let mut tokens = first.to_vec();
+    let mut complete = false;
+    let mut refused = false;
+    let mut here = state;
+    for k in 1..=slice.longest() {
+        if live >= slice.longest() {
+            break;
+        }
+        if let Some(to) = automaton.uniform(here, &run.class)? {
+            here = to;
+            if here == DEAD {
+                refused = true;
+                break;
+            }
+            complete |= !automaton.markers(here)?.is_empty();
+            if k > live {
+                tokens.extend_from_slice(slice.of_length(k));
+            }
+            continue;
+        }
+        // The characters differ from here on: longer tokens one by one.
+        let skip = index.depth(node);
+        for k in k.max(live + 1)..=slice.longest() {
+            for &t in slice.of_length(k) {
+                if automaton.walk(state, &index.vocab.token(t)[skip..])? == DEAD {
+                    refused = true;
+                } else {
+                    tokens.push(t);
+                }
+            }
+        }
+        // Nobody looked for complete lexemes on the way.
+        complete |= automaton.has_markers();
+        break;
+    }
+    Ok((!(complete && refused)).then_some(Sliced { slice, row, tokens }))
+}
 
 /// Computes the mask of a state, without any cache but the slices.
 pub(crate) fn compute(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Mask> {
-    let mut row = vec![0; index.words()];
-    if !sliced(index, automaton, 0, state, &mut row)? {
-        let mut shortcut = |node, to, row: &mut [u32]| sliced(index, automaton, node, to, row);
-        index.flat.walk(automaton, state, &mut row, &mut shortcut)?;
+    let mut walk = Walk { index, automaton, slices: Vec::new(), tokens: Vec::new() };
+    if !walk.shortcut(0, state)? {
+        index.flat.scan(&index.flat, 0, (automaton, state), &mut walk)?;
     }
+    let Walk { slices, mut tokens, .. } = walk;
     if automaton.accepting(state)? {
-        index.vocab.eos().iter().for_each(|&t| set(&mut row, t));
+        tokens.extend_from_slice(index.vocab.eos());
     }
-    Ok(Mask::new(row))
+    let layer = Layer::new(slices, tokens, index.words());
+    Ok(Mask::steps(vec![Op::Layer(Arc::new(layer))], index.words()))
 }
 
-/// Sets the tokens below a node of the trie by its slice and a walk of the rest; `false` (and
-/// nothing set) if there is no slice for the loop at `state`.
-fn sliced(
-    index: &TokenIndex,
-    automaton: &Automaton,
-    node: u32,
-    state: StateId,
-    row: &mut [u32],
-) -> Result<bool> {
-    let Some(run) = automaton.run(state)? else { return Ok(false) };
-    let Some(slice) = index.slice(node, run)? else { return Ok(false) };
-    for (to, &bits) in row.iter_mut().zip(&slice.row) {
-        *to |= bits;
+struct Walk<'a> {
+    index: &'a TokenIndex,
+    automaton: &'a Automaton,
+    slices: Vec<(Arc<Slice>, usize)>,
+    tokens: Vec<TokenId>,
+}
+
+impl Visit for Walk<'_> {
+    fn token(&mut self, token: TokenId) {
+        self.tokens.push(token);
     }
-    let mut shortcut = |node, to, row: &mut [u32]| sliced(index, automaton, node, to, row);
-    slice.rest.walk(automaton, state, row, &mut shortcut)?;
-    Ok(true)
+
+    fn inner(&mut self, _: usize, _: StateId) -> Result<()> {
+        Ok(())
+    }
+
+    fn shortcut(&mut self, node: usize, state: StateId) -> Result<bool> {
+        let Some(found) = sliced(self.index, self.automaton, node, state)? else {
+            return Ok(false);
+        };
+        self.tokens.extend_from_slice(&found.tokens);
+        if let Some(row) = found.row {
+            self.slices.push((Arc::clone(&found.slice), row));
+        }
+        let whole = &self.index.flat;
+        found.slice.rest.scan(whole, 0, (self.automaton, state), self)?;
+        Ok(true)
+    }
 }
 
 /// The same by definition: every token alone, no trie, no slices.
@@ -65,7 +138,7 @@ pub(crate) fn compute_slow(
         let allowed = if index.vocab.is_eos(token) {
             automaton.accepting(state)?
         } else {
-            !bytes.is_empty() && automaton.walk(state, bytes)? != crate::automata::table::DEAD
+            !bytes.is_empty() && automaton.walk(state, bytes)? != DEAD
         };
         if allowed {
             set(&mut row, token);
