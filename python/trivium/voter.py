@@ -66,10 +66,12 @@ class Voter:
 
     Parameters
     ----------
-    key : {"number", "choice", "text"}
-        When two answers are one: as exact rationals (``1/2`` and ``0.5``; currency, thousands
-        commas, per cent, units), as letters of multiple choice, or as trimmed text. An answer that
-        the key cannot read is an abstention: paid for, no ballot, never an error.
+    key : str
+        When two answers are one: ``"number"`` as exact rationals (``1/2`` and ``0.5``; currency,
+        thousands commas, per cent, units), ``"choice"`` as letters, ``"text"`` trimmed, and
+        ``"latex"``, ``"python"``, ``"json"``, ``"word"``, ``"bool"``, ``"date"``, or ``"set:KEY"``,
+        ``"multiset:KEY"``, ``"seq:KEY"``. An answer that the key cannot read is an abstention: paid
+        for, no ballot, never an error.
     key_options : mapping, optional
         ``delimiters`` : list of str or (str, str)
             Marks before an answer inside a `text`, with closing marks. Default for numbers and
@@ -83,6 +85,10 @@ class Voter:
             Letters of a choice, default ``"ABCDE"``.
         ``options`` : list of str
             Texts of the options, in the order of the letters; a unique match counts as its letter.
+        ``ignore``, ``only``, ``unordered`` : list of str; ``round`` : mapping of str to int
+            Under ``"json"``: members that do not count wherever they stand, paths that alone count,
+            arrays whose order does not matter, digits of numbers at a path. A path joins member
+            names by dots.
     weight : str
         Weight of a ballot: ``"one"``; by probability ``"normalised"``, ``"unnormalised"``,
         ``"ppl"`` (best path), ``"pc"`` and ``"rpc"`` (distinct paths); by confidence
@@ -118,8 +124,9 @@ class Voter:
         is asked for while the budget lasts, nobody wins, or `Result.tied` lists them.
     seed : int
         Seed of random decisions: ties under ``"random"``.
-    order : {"launch", "arrival"}
+    order : {"launch", "arrival", "wave:W"}
         In which order ballots count. By arrival short answers come first and bias every rule.
+        Waves of `W` traces are launched and judged together, in launch order.
     latency : float in [0, 1] or "max"
         Launch control: 0 launches the fewest traces that could decide, 1 expects some misses,
         ``"max"`` launches the whole budget at once and cancels.
@@ -382,6 +389,48 @@ class Voter:
         if handle not in self._merging:
             self._merging[handle] = _Merging(Merger(**self._same))
         return self._actions(self._merging[handle].finish(self._core, handle, number, end))
+
+    def finish_batch(
+        self,
+        qs: Any,
+        ts: Any,
+        *,
+        texts: Sequence[str | None] | None = None,
+        answers: Sequence[str | None] | None = None,
+    ) -> list[Action]:
+        """Report that many traces have ended by themselves, one after the other.
+
+        Parameters
+        ----------
+        qs, ts : int array, shape (n,)
+            Handle of the question and number of each trace.
+        texts, answers : sequence of str or None
+            What they said, as in `finish`; exactly one of the two.
+
+        Returns
+        -------
+        list of Action
+            Those of `finish`, joined.
+
+        Raises
+        ------
+        InputError
+            Lengths that differ, an unknown question or trace, a trace that stands twice, a weight
+            that reads more than answers, or `same`. Nothing counts then.
+        StateError
+            A trace that has ended.
+        """
+        if (texts is None) == (answers is None):
+            raise InputError("texts, answers: give one of them")
+        if self._same is not None:
+            raise InputError("finish_batch: does not merge answers; use finish under same")
+        what, said = ("texts", texts) if answers is None else ("answers", answers)
+        assert said is not None
+        said = [
+            a if a is None or (type(a) is str and a.isascii()) else text_of(what, a) for a in said
+        ]
+        rows = array_of("qs", qs, np.int64), array_of("ts", ts, np.int64)
+        return self._actions(self._core.finish_batch(*rows, said, answers is None))
 
     def close(self, q: int | str) -> list[Action]:
         """Decide a question with what has been counted; nothing if it is decided already."""

@@ -33,15 +33,17 @@ _OPTIONS: dict[str, Any] = {
     "letters": "ABCDE",
     "options": (),
 }
+_JSON_OPTIONS = ("ignore", "only", "round", "unordered")
 
 
 def config_of(
     key: str, key_options: Mapping[str, Any] | None, weight: str, ties: str, seed: int
 ) -> dict[str, Any]:
     given = dict(key_options or {})
+    overlooked = _json_rules({name: given.pop(name) for name in _JSON_OPTIONS if name in given})
     unknown = [name for name in given if name not in _OPTIONS]
     if unknown:
-        names = ", ".join(_OPTIONS)
+        names = ", ".join((*_OPTIONS, *_JSON_OPTIONS))
         raise InputError(f"key_options: {unknown[0]!r} is unknown; choose one of: {names}")
     options = _OPTIONS | given
     delimiters = options["delimiters"]
@@ -49,13 +51,28 @@ def config_of(
         options["delimiters"] = [_delimiter(mark) for mark in delimiters]
     for name in ("fallback", "percent", "letters"):
         options[name] = string_of(name, options[name])
-    options["options"] = strings_of("options", options["options"])
+    if overlooked and key.split(":")[-1] != "json":
+        raise InputError(f"key_options: {', '.join(_JSON_OPTIONS)} belong to json, not to {key!r}")
+    options["options"] = strings_of("options", options["options"]) + overlooked
     return options | {
         "key": string_of("key", key),
         "weight": string_of("weight", weight),
         "ties": string_of("ties", ties),
         "seed": integer_of("seed", seed, 64),
     }
+
+
+def _json_rules(given: Mapping[str, Any]) -> list[str]:
+    """Rules of a JSON key as the core reads them."""
+    rules = []
+    for name in ("ignore", "only", "unordered"):
+        rules += [f"{name}:{path}" for path in strings_of(name, given.get(name, ()))]
+    digits = given.get("round", {})
+    try:
+        rules += [f"round:{text_of('round', path)}:{int(n)}" for path, n in digits.items()]
+    except (AttributeError, TypeError, ValueError):
+        raise InputError("round: needs a mapping of paths to numbers of digits") from None
+    return rules
 
 
 def abstain_of(given: Mapping[str, float] | None) -> tuple[float, float, int, float]:

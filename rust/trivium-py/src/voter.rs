@@ -4,6 +4,7 @@ use crate::errors::{OrRaise, PyRes, input};
 use crate::guard::{attached, guard, lock};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyDict};
 use std::sync::Mutex;
 use trivium_core::{Error, Result};
@@ -240,6 +241,37 @@ impl PyVoter {
             weight,
         };
         actions(py, &self.with(py, |voter| voter.finish(question, trace, end))?)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
+    fn finish_batch<'py>(
+        &self,
+        py: Python<'py>,
+        questions: PyReadonlyArray1<'py, i64>,
+        traces: PyReadonlyArray1<'py, i64>,
+        said: Vec<Option<PyBackedStr>>,
+        whole: bool,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        let bad = |_| input(py, "qs, ts", "must be contiguous");
+        let (questions, traces) =
+            (questions.as_slice().map_err(bad)?, traces.as_slice().map_err(bad)?);
+        if questions.len() != traces.len() || questions.len() != said.len() {
+            return Err(input(py, "qs, ts", "need one entry an answer"));
+        }
+        let done = self.with(py, |voter| {
+            let list: Vec<_> = (said.iter().enumerate())
+                .map(|(i, text)| {
+                    let said = match text.as_deref() {
+                        None => Said::Nothing,
+                        Some(text) if whole => Said::Text(text),
+                        Some(text) => Said::Answer(text),
+                    };
+                    (questions[i], traces[i], said)
+                })
+                .collect();
+            voter.finish_batch(&list)
+        })?;
+        actions(py, &done)
     }
 
     fn close<'py>(&self, py: Python<'py>, question: i64) -> PyRes<Vec<Bound<'py, PyAny>>> {

@@ -39,22 +39,23 @@ pub(crate) fn write(question: &Question) -> Vec<u8> {
             }
             Event::Finish(index) => {
                 let trace = &question.traces[index as usize];
+                let stats = trace.stats();
                 let reason = Reason::ALL.iter().position(|(_, r)| Some(*r) == trace.ended);
                 out.int(1);
                 out.int(u64::from(index));
                 out.int(reason.unwrap_or(0) as u64);
-                out.int(trace.stats.num_tokens);
-                out.float(trace.stats.sum_logprob);
-                out.float(trace.stats.sum_conf);
+                out.int(stats.num_tokens);
+                out.float(stats.sum_logprob);
+                out.float(stats.sum_conf);
                 for value in [
-                    trace.stats.reward,
-                    trace.stats.confidence,
-                    trace.stats.entropy,
-                    trace.stats.weight,
+                    stats.given.reward,
+                    stats.given.confidence,
+                    stats.given.entropy,
+                    stats.given.weight,
                 ] {
                     out.option(value, Writer::float);
                 }
-                out.option(trace.stats.source, |out, source| out.int(u64::from(source)));
+                out.option(stats.given.source, |out, source| out.int(u64::from(source)));
                 out.option(trace.ballot.as_ref(), |out, ballot| {
                     out.text(&ballot.key);
                     out.text(&ballot.raw);
@@ -117,8 +118,9 @@ fn finish(log: &mut Reader<'_>, voter: &mut Voter, question: i64) -> Result<Vec<
     let entropy = log.option(Reader::float)?;
     let weight = log.option(Reader::float)?;
     let source = log.option(Reader::small)?;
-    let ballot =
-        log.option(|log| Ok(Ballot { key: log.text()?, raw: log.text()?, path: log.int()? }))?;
+    let ballot = log.option(|log| {
+        Ok(Ballot { key: log.text()?.into(), raw: log.text()?.into(), path: log.int()? })
+    })?;
     let trace = voter.running(question, trace)?;
     voter.set_sums(question, trace, sum_logprob, conf);
     let end = End {

@@ -8,7 +8,7 @@
 //! Every call checks all of its arguments before it changes anything.
 
 use crate::keys::Said;
-use crate::question::{Ballot, Change, End, Outcome, Question, Reason, fnv};
+use crate::question::{Ballot, Change, End, Given, Outcome, Question, Reason, fnv};
 use crate::spec::{MAX_ID, Policy, VoterConfig, check_budget};
 use crate::stops::Stops;
 use rustc_hash::FxHashMap;
@@ -79,7 +79,7 @@ pub struct Voter {
     /// Rule tables by budget.
     stops: FxHashMap<u32, Arc<Stops>>,
     questions: FxHashMap<Handle, Question>,
-    names: FxHashMap<String, Handle>,
+    names: FxHashMap<Arc<str>, Handle>,
     next: Handle,
     /// Questions with launches that the host has not fetched.
     waiting: VecDeque<Handle>,
@@ -139,11 +139,12 @@ impl Voter {
         }
         let stops = self.stops.entry(budget).or_insert_with(|| Arc::new(policy.stops(budget)));
         let seed = options.seed.unwrap_or(policy.config.seed);
+        let id: Arc<str> = id.into();
         let question =
-            Question::new(id.to_owned(), budget, seed, Arc::clone(policy), Arc::clone(stops));
+            Question::new(Arc::clone(&id), budget, seed, Arc::clone(policy), Arc::clone(stops));
         let handle = self.next;
         self.next += 1;
-        self.names.insert(id.to_owned(), handle);
+        self.names.insert(id, handle);
         self.questions.insert(handle, question);
         self.waiting.push_back(handle);
         Ok(handle)
@@ -253,8 +254,33 @@ impl Voter {
             Said::Nothing => "",
         };
         let path = fnv(0xcbf2_9ce4_8422_2325, whole.as_bytes());
-        let ballot = keyed.map(|keyed| Ballot { key: keyed.key, raw: keyed.raw, path });
+        let ballot =
+            keyed.map(|keyed| Ballot { key: keyed.key.into(), raw: keyed.raw.into(), path });
         self.finish_with(question, trace, end, ballot)
+    }
+
+    /// Ends many traces that finished by themselves, one after the other, under a weight that reads
+    /// nothing but answers.
+    ///
+    /// # Errors
+    /// Those of [`Voter::finish`], and [`Error::InvalidInput`] for a trace that stands twice and for a
+    /// weight that reads statistics. Nothing counts then.
+    pub fn finish_batch(&mut self, ends: &[(i64, i64, Said<'_>)]) -> Result<Vec<Action>> {
+        let mut seen = rustc_hash::FxHashSet::default();
+        for &(question, trace, _) in ends {
+            let known = self.get(question)?;
+            known.running(trace)?;
+            known.check_stats(&known.stats(trace as u32))?;
+            if !seen.insert((question, trace)) {
+                let why = format!("{trace} of question {:?} ends twice", known.id);
+                return Err(Error::input("trace", why));
+            }
+        }
+        let mut actions = Vec::new();
+        for &(question, trace, said) in ends {
+            actions.extend(self.finish(question, trace, End::new(said))?);
+        }
+        Ok(actions)
     }
 
     /// Ends a trace whose ballot is known.
@@ -265,7 +291,7 @@ impl Voter {
         end: End<'_>,
         ballot: Option<Ballot>,
     ) -> Result<Vec<Action>> {
-        let mut stats = self.get(question)?.traces[trace as usize].stats;
+        let mut stats = self.get(question)?.stats(trace);
         for (what, value) in [
             ("sum_logprob", end.sum_logprob),
             ("reward", end.reward),
@@ -281,11 +307,13 @@ impl Voter {
         }
         stats.sum_logprob = end.sum_logprob.unwrap_or(stats.sum_logprob);
         stats.num_tokens = end.num_tokens.unwrap_or(stats.num_tokens);
-        stats.reward = end.reward;
-        stats.confidence = end.confidence;
-        stats.entropy = end.entropy;
-        stats.source = end.source;
-        stats.weight = end.weight;
+        stats.given = Given {
+            reward: end.reward,
+            confidence: end.confidence,
+            entropy: end.entropy,
+            source: end.source,
+            weight: end.weight,
+        };
         if ballot.is_some() {
             self.get(question)?.check_stats(&stats)?;
         }
@@ -350,7 +378,7 @@ impl Voter {
     pub fn memory(&self) -> usize {
         // A sum does not depend on the order of iteration.
         let questions: usize = self.questions.values().map(Question::memory).sum();
-        questions + self.names.keys().map(|name| name.capacity() + 48).sum::<usize>()
+        questions + self.names.len() * (size_of::<(Arc<str>, Handle)>() + 16 + size_of::<Handle>())
     }
 
     /// Number of questions held.
@@ -375,8 +403,7 @@ impl Voter {
     /// Sets what tokens have added up to, for a replay.
     pub(crate) fn set_sums(&mut self, question: i64, trace: u32, logprob: f64, conf: f64) {
         if let Some(question) = self.questions.get_mut(&(question as Handle)) {
-            let stats = &mut question.traces[trace as usize].stats;
-            (stats.sum_logprob, stats.sum_conf) = (logprob, conf);
+            question.touch(trace).set_sums(logprob, conf);
         }
     }
 

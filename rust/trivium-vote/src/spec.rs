@@ -52,7 +52,8 @@ pub struct VoterConfig {
     pub ties: String,
     /// Seed of random decisions: ties under `random`.
     pub seed: u64,
-    /// In which order ballots count: `launch`, or `arrival`.
+    /// In which order ballots count: `launch`, `arrival`, or `wave:W`, launch order judged after each
+    /// `W` traces alone.
     pub order: String,
     /// Launch control.
     pub latency: Latency,
@@ -149,6 +150,8 @@ pub struct Policy {
     pub(crate) arrival: bool,
     /// Per cent of warm-up confidences that lie above the floor of pruning.
     pub(crate) floor: Option<f64>,
+    /// Traces that are judged together.
+    pub(crate) wave: u32,
 }
 
 impl Policy {
@@ -160,7 +163,7 @@ impl Policy {
         let key = Key::new(&config.key, config.key_options.clone())?;
         let mut weight = Weight::parse(&config.weight)?;
         let ties = Ties::parse(&config.ties)?;
-        named("order", &config.order, &["launch", "arrival"], &["wave"])?;
+        let wave = parse_order(&config.order)?;
         if config.stop.is_empty() {
             return Err(Error::input(
                 "stop",
@@ -185,7 +188,7 @@ impl Policy {
         {
             return Err(Error::input("latency", format!("{exponent} is not in [0, 1]")));
         }
-        Ok(Self { config, key, rules, weight, ties, arrival, floor })
+        Ok(Self { config, key, rules, weight, ties, arrival, floor, wave })
     }
 
     /// The rules compiled for one budget.
@@ -290,8 +293,17 @@ pub(crate) fn check_budget(budget: u32) -> Result<()> {
     }
 }
 
-fn named(what: &str, name: &str, exist: &[&str], planned: &[&str]) -> Result<()> {
-    if exist.contains(&name) { Ok(()) } else { Err(unknown(what, name, exist, planned)) }
+/// The traces that are judged together: 1 but for `wave:W`.
+fn parse_order(text: &str) -> Result<u32> {
+    match text.split_once(':') {
+        None if matches!(text, "launch" | "arrival") => Ok(1),
+        None if text == "wave" => Ok(4),
+        Some(("wave", size)) => match size.parse::<u32>() {
+            Ok(size) if (1..=MAX_BUDGET).contains(&size) => Ok(size),
+            _ => Err(Error::input("order", format!("{text:?} needs a number of traces from 1 on"))),
+        },
+        _ => Err(unknown("order", text, &["launch", "arrival", "wave:W"], &[])),
+    }
 }
 
 /// The error for a name that does not exist (yet).
@@ -323,7 +335,8 @@ mod tests {
     fn configurations_are_refused_with_what_exists() {
         assert!(matches!(error(|c| c.weight = "two".into()), Error::InvalidInput { .. }));
         assert!(matches!(error(|c| c.ties = "never".into()), Error::InvalidInput { .. }));
-        assert!(matches!(error(|c| c.order = "wave".into()), Error::Unsupported { .. }));
+        assert!(matches!(error(|c| c.order = "wave:0".into()), Error::InvalidInput { .. }));
+        assert!(matches!(error(|c| c.order = "waves".into()), Error::InvalidInput { .. }));
         assert!(matches!(error(|c| c.key = "latecks".into()), Error::InvalidInput { .. }));
         for (weight, stop, prune) in [
             ("cisc", "dirichlet:0.9", None),

@@ -180,3 +180,101 @@ def test_hostile_answers_are_read_in_time():
         for text in (noise, "5^(5^(5^5))", "[" * 65536, "\\frac" * 9000, "\ud800", ""):
             v.key_of(text)
             v.key_of(text=text)
+
+
+def test_json_keys_overlook_what_they_are_told_to():
+    options = {"only": ["name", "arguments"], "round": {"arguments.x": 1}, "ignore": ["id"]}
+    v = Voter("json", key_options={**options, "unordered": ["arguments.tags"]})
+    one = '{"name": "f", "arguments": {"x": 1.04, "tags": ["a", "b"]}, "id": 1, "note": "?"}'
+    two = '{"arguments": {"tags": ["b", "a"], "x": 1.0, "id": 2}, "name": "f"}'
+    assert v.key_of(one) == v.key_of(two)
+    assert v.key_of(one) != v.key_of(one.replace("1.04", "1.06"))
+    assert v.key_of(one) != v.key_of(one.replace('"f"', '"g"'))
+    for bad in ({"round": {"x": 99}}, {"round": ["x"]}, {"only": "x"}):
+        with pytest.raises(InputError):
+            Voter("json", key_options=bad)
+    with pytest.raises(InputError, match="json"):
+        Voter("number", key_options={"ignore": ["id"]})
+
+
+def test_waves_are_launched_and_judged_together():
+    v = Voter(stop="beta:0.75", order="wave:3", budget=8)
+    q = v.open("q")
+    assert v.next() == [Launch(q, 3, 0)]
+    # (1, 0) would stop already; the wave has to end.
+    assert v.finish(q, 0, answer="1") == []
+    assert v.finish(q, 2, answer="2") == []
+    assert v.finish(q, 1, answer="2") == [Launch(q, 3, 3)]
+    for trace in (5, 3):
+        v.finish(q, trace, answer="2")
+    [done] = v.finish(q, 4, answer="2")
+    assert (done.result.winner, done.result.cost.samples) == ("2", 6)
+    assert Voter.replay(v.log(q)) == done.result
+    with pytest.raises(InputError, match="order"):
+        Voter(order="wave:0")
+
+
+def test_open_questions_are_small():
+    v = Voter(budget=40)
+    for i in range(1000):
+        v.open(f"q{i}")
+    v.next()
+    assert v.memory() / 1000 < 400
+
+
+def test_bad_input_is_named_and_changes_nothing():
+    v = Voter(budget=4, stop="majority", latency="max", bare=True)
+    q = v.open("q")
+    v.next()
+    for bad in (
+        lambda: v.finish(q, 9, answer="1"),
+        lambda: v.finish("r", 0, answer="1"),
+        lambda: v.finish(q, -1, answer="1"),
+        lambda: v.finish(q, 0, answer="1", reward=float("inf")),
+        lambda: v.finish(q, 0, answer="1", sum_logprob=float("nan")),
+        lambda: v.finish(q, 0, answer="1", text="1"),
+        lambda: v.finish(q, 0, answer="1", reason="tired"),
+        lambda: v.tokens([q], [0], lps=[float("nan")]),
+        lambda: v.tokens([q, q], [0], lps=[0.0]),
+        lambda: v.tokens([q], [7]),
+        lambda: v.open("q"),
+    ):
+        with pytest.raises(InputError):
+            bad()
+    assert v.result(q).num_cast == v.result(q).num_none == 0
+    # Empty, noise, not UTF-8: abstentions or keys, never errors.
+    noise = bytes(range(256)).decode("latin1") * 256
+    for trace, answer in enumerate(["", noise, "\ud800 7", "7"]):
+        v.finish(q, trace, answer=answer)
+    assert v.result(q).winner == "7"
+
+
+def test_a_batch_is_a_loop_and_refuses_as_a_whole():
+    def fresh():
+        v = Voter(budget=6, latency="max")
+        qs = [v.open(name) for name in "abc"]
+        v.next()
+        return v, qs
+
+    loop, qs = fresh()
+    rows = [(q, t) for t in range(6) for q in qs]
+    answers = [None if t == 1 else str(1 + (t * int(q)) % 2) for q, t in rows]
+    actions = [
+        a
+        for (q, t), said in zip(rows, answers, strict=True)
+        for a in loop.finish(q, t, answer=said)
+    ]
+    batch, _ = fresh()
+    both = batch.finish_batch([q for q, _ in rows], [t for _, t in rows], answers=answers)
+    assert [type(a) for a in both] == [type(a) for a in actions]
+    assert [batch.result(q) for q in qs] == [loop.result(q) for q in qs]
+    refused, qs = fresh()
+    for ts in ([0, 0], [0, 9]):
+        with pytest.raises(InputError):
+            refused.finish_batch([qs[0]] * 2, ts, answers=["1", "1"])
+    assert refused.result(qs[0]).num_cast == 0
+    v = Voter(weight="reward", stop="majority", latency="max", budget=2)
+    q = v.open("q")
+    v.next()
+    with pytest.raises(InputError, match="reward"):
+        v.finish_batch([q], [0], answers=["1"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trivium
 from trivium import Voter
-from trivium.errors import InputError, LimitError, StateError, UnsupportedError
+from trivium.errors import InputError, LimitError, StateError
 from trivium.voter import Cancel, Done, Launch, TallyRow
 
 
@@ -79,7 +79,7 @@ def test_unreadable_answers_abstain_and_are_paid_for():
         ({"stop": "beta:1.5"}, InputError, "(0, 1)"),
         ({"stop": []}, InputError, "majority"),
         ({"ties": "never"}, InputError, "first"),
-        ({"order": "wave"}, UnsupportedError, "launch"),
+        ({"order": "waves"}, InputError, "launch, arrival, wave:W"),
         ({"budget": -1}, InputError, "budget"),
         ({"budget": 0}, InputError, "budget"),
         ({"budget": 2.5}, InputError, "budget"),

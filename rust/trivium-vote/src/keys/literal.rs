@@ -5,26 +5,76 @@
 //! sets, dicts, nested to depth 64): sets and dicts are sorted by key bytes, `1`, `1.0` and `True`
 //! stay distinct. What is no literal is compared as text with its white space collapsed. In JSON
 //! `1`, `1.0` and `1e0` agree, the order of members does not matter, and a repeated member makes
-//! the answer none. Members named in `ignore` are left out wherever they stand.
+//! the answer none. [`JsonRules`] leave members out, round numbers and take arrays for sets.
 
 use super::number::NumberKey;
 use super::{Fallback, Percent};
+use trivium_core::{Error, Result};
+
+/// What a JSON key overlooks. Paths are member names joined by dots; arrays do not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct JsonRules {
+    /// Members left out wherever they stand.
+    ignore: Vec<String>,
+    /// Where there are any: the paths that count, with all below them.
+    only: Vec<String>,
+    /// Digits after the point of numbers at a path.
+    round: Vec<(String, usize)>,
+    /// Arrays whose order does not matter.
+    unordered: Vec<String>,
+}
+
+impl JsonRules {
+    /// Reads `NAME` or `ignore:NAME`, `only:PATH`, `round:PATH:DIGITS`, `unordered:PATH`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for digits that are no number up to 15.
+    pub(super) fn new(options: &[String]) -> Result<Self> {
+        let mut rules = Self::default();
+        for option in options {
+            match option.split_once(':') {
+                Some(("only", path)) => rules.only.push(path.to_owned()),
+                Some(("unordered", path)) => rules.unordered.push(path.to_owned()),
+                Some(("round", rest)) => {
+                    let parsed = rest.rsplit_once(':').and_then(|(path, digits)| {
+                        Some((path.to_owned(), digits.parse().ok().filter(|d| *d <= 15)?))
+                    });
+                    rules.round.push(parsed.ok_or_else(|| {
+                        Error::input("round", format!("{rest:?} is not PATH:DIGITS, at most 15"))
+                    })?);
+                }
+                Some(("ignore", name)) => rules.ignore.push(name.to_owned()),
+                _ => rules.ignore.push(option.clone()),
+            }
+        }
+        Ok(rules)
+    }
+
+    fn counts(&self, path: &str) -> bool {
+        let inside = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.only.is_empty() || self.only.iter().any(|o| inside(path, o) || inside(o, path))
+    }
+}
 
 const MAX_DEPTH: usize = 64;
 
 /// The key of a Python answer.
 pub(super) fn python(raw: &str) -> Option<String> {
     let bytes: Vec<char> = raw.chars().collect();
-    let mut reader = Reader { chars: &bytes, at: 0, json: false, ignore: &[] };
+    let rules = JsonRules::default();
+    let mut reader =
+        Reader { chars: &bytes, at: 0, json: false, rules: &rules, path: String::new() };
     let value = reader.value(0).filter(|_| reader.at_end());
     let text = || raw.split_whitespace().collect::<Vec<_>>().join(" ");
     Some(value.unwrap_or_else(text)).filter(|key| !key.is_empty())
 }
 
 /// The key of a JSON answer; none where it is no JSON.
-pub(super) fn json(raw: &str, ignore: &[String]) -> Option<String> {
+pub(super) fn json(raw: &str, rules: &JsonRules) -> Option<String> {
     let chars: Vec<char> = raw.chars().collect();
-    let mut reader = Reader { chars: &chars, at: 0, json: true, ignore };
+    let mut reader = Reader { chars: &chars, at: 0, json: true, rules, path: String::new() };
     reader.value(0).filter(|_| reader.at_end())
 }
 
@@ -32,7 +82,9 @@ struct Reader<'a> {
     chars: &'a [char],
     at: usize,
     json: bool,
-    ignore: &'a [String],
+    rules: &'a JsonRules,
+    /// Path of the value being read, without arrays.
+    path: String,
 }
 
 impl Reader<'_> {
@@ -58,7 +110,13 @@ impl Reader<'_> {
             return None;
         }
         match self.peek()? {
-            '[' => self.items('[', ']', depth).map(|items| format!("[{}]", items.0.join(","))),
+            '[' => {
+                let mut items = self.items('[', ']', depth)?.0;
+                if self.rules.unordered.contains(&self.path) {
+                    items.sort_unstable();
+                }
+                Some(format!("[{}]", items.join(",")))
+            }
             '{' => self.braces(depth),
             '(' if !self.json => {
                 let (items, comma) = self.items('(', ')', depth)?;
@@ -94,7 +152,8 @@ impl Reader<'_> {
     }
 
     fn braces(&mut self, depth: usize) -> Option<String> {
-        let (mut members, mut items): (Vec<(String, String)>, Vec<String>) = Default::default();
+        let mut members: Vec<(String, Option<String>)> = Vec::new();
+        let mut items: Vec<String> = Vec::new();
         let mut comma = true;
         self.at += 1;
         while !self.eat('}') {
@@ -103,8 +162,16 @@ impl Reader<'_> {
             }
             let name = self.value(depth + 1)?;
             if self.eat(':') {
-                let value = self.value(depth + 1)?;
-                members.push((name, value));
+                let above = self.path.len();
+                if self.json {
+                    let dot = if above == 0 { "" } else { "." };
+                    self.path.extend([dot, name.trim_matches('"')]);
+                }
+                let value = self.value(depth + 1);
+                let counts = self.rules.counts(&self.path);
+                self.path.truncate(above);
+                let value = value?;
+                members.push((name, if counts { Some(value) } else { None }));
             } else {
                 items.push(name);
             }
@@ -132,8 +199,8 @@ impl Reader<'_> {
         let mut out: Vec<String> = Vec::new();
         for (i, (name, value)) in members.iter().enumerate() {
             let replaced = members.get(i + 1).is_some_and(|next| next.0 == *name);
-            let ignored = self.ignore.iter().any(|ignored| quote(ignored) == *name);
-            if !replaced && !ignored {
+            let ignored = self.rules.ignore.iter().any(|ignored| quote(ignored) == *name);
+            if let (Some(value), false) = (value, replaced || ignored) {
                 out.push(format!("{name}:{value}"));
             }
         }
@@ -167,6 +234,11 @@ impl Reader<'_> {
         }
         let parsed: f64 = text.parse().ok()?;
         let whole = digits.bytes().all(|b| b.is_ascii_digit());
+        let rule = self.rules.round.iter().find(|(path, _)| *path == self.path);
+        if let (true, Some(&(_, digits))) = (self.json, rule) {
+            let rounded = format!("{parsed:.digits$}");
+            return NumberKey::new(Percent::Strip, Fallback::Off).key(&rounded);
+        }
         if !self.json && !whole {
             return parsed.is_finite().then(|| format!("{parsed:?}"));
         }
@@ -246,6 +318,10 @@ mod tests {
 
     #[test]
     fn json_is_equal_whatever_its_spelling() {
+        let json = |text: &str, options: &[&str]| {
+            let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+            json(text, &JsonRules::new(&options).unwrap())
+        };
         let same = |x: &str, y: &str| assert_eq!(json(x, &[]), json(y, &[]), "{x} {y}");
         same(r#"{"a": 1, "b": [1.0, true]}"#, r#"{ "b":[1e0,true],"a":1.00 }"#);
         same(r#""\u00e9\n""#, "\"é\\n\"");
@@ -254,9 +330,18 @@ mod tests {
         for bad in [r#"{"a":1,"a":2}"#, "[1,]", "{a:1}", "[1", "", "nul", r#""\q""#, "{'a':1}"] {
             assert_eq!(json(bad, &[]), None, "{bad}");
         }
-        let ignore = ["id".to_owned()];
+        let ignore = ["id"];
         assert_eq!(json(r#"{"id": 7, "x": 1}"#, &ignore), json(r#"{"x": 1, "id": 8}"#, &ignore));
         assert_eq!(json(&"[".repeat(60_000), &[]), None);
+        let (x, y) =
+            (r#"{"a":{"p":1.234,"t":[3,1]},"z":1}"#, r#"{"a":{"p":1.2341,"t":[1,3]},"z":2}"#);
+        assert_ne!(json(x, &[]), json(y, &[]));
+        let rules = ["only:a", "round:a.p:2", "unordered:a.t"];
+        assert_eq!(json(x, &rules), json(y, &rules));
+        assert_eq!(json(x, &rules), Some(r#"{"a":{"p":123/100,"t":[1,3]}}"#.into()));
+        assert_ne!(json(x, &rules[..2]), json(y, &rules[..2]));
+        assert_eq!(json(x, &["only:a.p", "round:a.p:2"]), json(y, &["only:a.p", "round:a.p:2"]));
+        assert!(JsonRules::new(&["round:a:x".to_owned()]).is_err());
     }
 
     #[test]

@@ -77,7 +77,9 @@ pub struct KeyOptions {
     pub percent: Percent,
     /// The letters of `choice`, in ASCII.
     pub letters: String,
-    /// The texts of the options of `choice`, in the order of the letters; may be empty.
+    /// The texts of the options of `choice`, in the order of the letters; may be empty. Under `json`
+    /// what the key overlooks: `NAME` or `ignore:NAME` (members, wherever they stand), `only:PATH`,
+    /// `round:PATH:DIGITS`, `unordered:PATH`; paths are member names joined by dots.
     pub options: Vec<String>,
 }
 
@@ -127,7 +129,7 @@ enum Kind {
     Choice(choice::ChoiceKey),
     Latex,
     Python,
-    Json,
+    Json(literal::JsonRules),
     Word,
     Bool,
     Date,
@@ -176,7 +178,7 @@ impl Key {
             "choice" => ("choice", Kind::Choice(choice::ChoiceKey::new(&options)?)),
             "latex" => ("latex", Kind::Latex),
             "python" => ("python", Kind::Python),
-            "json" => ("json", Kind::Json),
+            "json" => ("json", Kind::Json(literal::JsonRules::new(&options.options)?)),
             "word" => ("word", Kind::Word),
             "bool" => ("bool", Kind::Bool),
             "date" => ("date", Kind::Date),
@@ -188,7 +190,7 @@ impl Key {
     fn finish(name: &'static str, kind: Kind, options: KeyOptions) -> Result<Self> {
         let delimiters = match (&options.delimiters, &kind) {
             (Some(list), _) => list.clone(),
-            (None, Kind::Text | Kind::Json | Kind::Python) => Vec::new(),
+            (None, Kind::Text | Kind::Json(_) | Kind::Python) => Vec::new(),
             (None, _) => KeyOptions::default_delimiters(),
         };
         if delimiters
@@ -233,7 +235,7 @@ impl Key {
             Kind::Choice(rule) => rule.key(raw),
             Kind::Latex => latex::key(raw),
             Kind::Python => literal::python(raw),
-            Kind::Json => literal::json(raw, &self.options.options),
+            Kind::Json(rules) => literal::json(raw, rules),
             Kind::Word => plain::word(raw),
             Kind::Bool => plain::boolean(raw),
             Kind::Date => plain::date(raw),
@@ -243,7 +245,7 @@ impl Key {
     }
 
     fn read_text(&self, text: &str, cut: bool) -> Option<Keyed> {
-        let whole = matches!(self.kind, Kind::Text | Kind::Json | Kind::Python);
+        let whole = matches!(self.kind, Kind::Text | Kind::Json(_) | Kind::Python);
         if whole && self.delimiters.is_empty() {
             return if cut { None } else { self.read_answer(text) };
         }

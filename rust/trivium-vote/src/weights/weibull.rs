@@ -100,7 +100,7 @@ fn evaluate(logs: &[f64], t: &[f64; 5]) -> (f64, [f64; 5]) {
     let w = 0.2 + 0.6 * s;
     let (lw, slope) = ([w.ln(), (1.0 - w).ln()], 0.6 * s * (1.0 - s));
     let ln_k = [t[1], t[3]];
-    let (mut sum, mut g) = (0.0, [0.0; 5]);
+    let (mut sum, mut product, mut g) = (0.0, 1.0f64, [0.0; 5]);
     for &x in logs {
         let mut log = [0.0; 2];
         let mut by = [[0.0; 2]; 2];
@@ -111,10 +111,18 @@ fn evaluate(logs: &[f64], t: &[f64; 5]) -> (f64, [f64; 5]) {
             // Derivatives by ln k and by ln l.
             by[c] = [1.0 + ku * (1.0 - z), k[c] * (z - 1.0)];
         }
+        // One of the two is 1.
         let top = log[0].max(log[1]);
-        let e = [(log[0] - top).exp(), (log[1] - top).exp()];
-        let total = e[0] + e[1];
-        sum -= top + total.ln();
+        let less = (log[0].min(log[1]) - top).exp();
+        let e = if log[0] >= log[1] { [1.0, less] } else { [less, 1.0] };
+        let total = 1.0 + less;
+        sum -= top;
+        // Each factor is in [1, 2]: one logarithm for many of them.
+        product *= total;
+        if product > 1e280 {
+            sum -= product.ln();
+            product = 1.0;
+        }
         let r = [e[0] / total, e[1] / total];
         g[0] -= slope * (r[0] / w - r[1] / (1.0 - w));
         for c in 0..2 {
@@ -122,6 +130,7 @@ fn evaluate(logs: &[f64], t: &[f64; 5]) -> (f64, [f64; 5]) {
             g[2 + 2 * c] -= r[c] * by[c][1];
         }
     }
+    sum -= product.ln();
     // The bounds on the shapes, softly: beyond them the gradient points back.
     for i in [1, 3] {
         let over = (t[i] - MAX_LN_SHAPE).max(0.0) + (t[i] - MIN_LN).min(0.0);
