@@ -125,8 +125,8 @@ pub(crate) struct Arena {
     pub(super) marked: bool,
 }
 
-/// Work between two calls of [`Arena::refuel`]; a unit is about 50 nanoseconds.
-pub(crate) const FUEL: u64 = 8_000_000;
+/// Work between two calls of [`Arena::refuel`]; a unit is some hundred nanoseconds.
+pub(crate) const FUEL: u64 = 3_000_000;
 
 impl Arena {
     /// `budget`: bytes after which derivatives stop half-way; the owner refuses to go on then.

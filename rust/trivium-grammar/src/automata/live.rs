@@ -1,9 +1,9 @@
 //! Liveness: whether some text completes a residual, and how long such texts are.
 //!
 //! A plain residual lives unless it is ∅. Chains, unions and loops live as their parts do. Only
-//! intersections, complements and position predicates need a search: breadth first over residuals,
-//! until one is met that is known to live or that matches the empty text. Every answer is kept, and
-//! every search spends the arena's work.
+//! intersections, complements and position predicates need a search over residuals, those that seem
+//! nearest to a match first, until one is met that is known to live or that matches the empty text.
+//! Every answer is kept, and every search spends the arena's work.
 //!
 //! A length interval beside other conditions, `Y ∩ Σ{m,n}`, is not searched length by length. If `Y`
 //! has few residuals, the sets of residuals after 0, 1, 2, … characters repeat soon, and with them
@@ -17,6 +17,8 @@ use super::expr::{Arena, EMPTY, Expr, ExprId, INF, looks};
 use super::look::Ctx;
 use crate::error::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 /// Lengths of the texts of a residual, found by search.
@@ -298,20 +300,33 @@ impl Arena {
         Ok(own.map(|b| (Arc::clone(self.classes.get(b.0)), max)))
     }
 
-    /// Breadth first over places.
+    /// How far a place seems to be from a match: the members of an intersection each still need
+    /// their shortest text, and what helps one of them mostly does not hurt the others.
+    fn distance(&self, e: ExprId) -> u64 {
+        match self.node(e) {
+            Expr::Inter(members) => {
+                members.iter().map(|&m| u64::from(self.lengths_known(m).min)).sum()
+            }
+            _ => self.lengths_known(e).min.into(),
+        }
+    }
+
+    /// Over places, those that seem nearest to a match first.
     fn search(&mut self, e: ExprId, ctx: Ctx) -> Result<bool> {
         let mut seen = vec![(e, ctx)];
         let mut from = vec![usize::MAX];
         let mut known: FxHashSet<(ExprId, Ctx)> = FxHashSet::default();
         known.insert((e, ctx));
-        let mut next = 0;
-        while next < seen.len() {
+        let mut first = true;
+        let mut open = BinaryHeap::from([(Reverse(self.distance(e)), Reverse(0))]);
+        while let Some((_, Reverse(next))) = open.pop() {
             let (e, ctx) = seen[next];
+            let whole = std::mem::take(&mut first);
             let alive = match self.live.get(&(e, ctx)) {
                 Some(&answer) => Some(answer),
                 None if self.is_plain(e) || self.accepts(e, ctx) => Some(true),
                 // What is made of parts lives as they do; an intersection may know its lengths.
-                None if next > 0 && self.is_pure(e) => match self.node(e).clone() {
+                None if !whole && self.is_pure(e) => match self.node(e).clone() {
                     Expr::Inter(members) => self.interval_is_live(&members)?,
                     Expr::Not(_) => None,
                     _ => Some(self.is_live(e, ctx)?),
@@ -330,12 +345,12 @@ impl Arena {
                 for (rest, ctx) in self.followers(e, ctx)? {
                     let to = self.place(rest, ctx);
                     if known.insert(to) {
+                        open.push((Reverse(self.distance(to.0)), Reverse(seen.len())));
                         seen.push(to);
                         from.push(next);
                     }
                 }
             }
-            next += 1;
         }
         self.charge(seen.len() * 24);
         for place in seen {
