@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from trivium.control import Policy
     from trivium.lossy import Threshold, TopK, Typical
+    from trivium.vocabulary import Vocabulary
 
 __all__ = ["Request", "Speculator", "TreeBatch", "Verified"]
 
@@ -145,27 +146,50 @@ class Speculator:
         self._verifier = verifier
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Speculator:
+    def load(
+        cls, path: str | os.PathLike[str], *, vocabulary: Vocabulary | None = None
+    ) -> Speculator:
         """Read the stores, calibration and configuration that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            File of `save`.
+        vocabulary : Vocabulary, optional
+            The vocabulary that the ids belong to: a file that was not saved with it is refused.
 
         Raises
         ------
         InputError
-            The file is damaged or of another format.
+            The file is damaged, cut short, of another format or of another vocabulary.
         """
         self = cls.__new__(cls)
-        self._core = _core.Speculator.load(path)
+        self._core = _core.Speculator.load(path, _digest(vocabulary))
         self._vocab_size = self._core.config["vocab_size"]
         self._verifier = "auto"
         return self
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, vocabulary: Vocabulary | None = None) -> None:
         """Write the stores of the anonymous tenant, the calibration and the configuration.
 
-        The file is ``trivium-store-1``, a plain safetensors file of U32 tensors. It holds text of
-        finished requests.
+        The file is ``trivium-store-2``, a plain safetensors file of U32 tensors with a checksum
+        and, if given, the digest of the vocabulary. It holds text of finished requests. An
+        existing file is replaced only when the new one is complete.
         """
-        self._core.save(path)
+        self._core.save(path, _digest(vocabulary))
+
+    def attach(self, path: str | os.PathLike[str], *, vocabulary: Vocabulary | None = None) -> None:
+        """Take the texts of a saved file as static ones.
+
+        Requests of every tenant that start from now on draft from them; nothing changes them. A
+        second call replaces them. They are bounded by `max_bytes`, beside the tenants' own.
+
+        Raises
+        ------
+        InputError
+            As for `load`, and for a file of another vocabulary size; nothing changes.
+        """
+        self._core.attach(path, _digest(vocabulary))
 
     @property
     def verifier(self) -> str:
@@ -370,6 +394,10 @@ class Speculator:
             f"Speculator({c['vocab_size']}, sources={c['sources']}, max_nodes={c['max_nodes']}, "
             f"max_depth={c['max_depth']}, policy={c['policy']!r}, seed={c['seed']})"
         )
+
+
+def _digest(vocabulary: Vocabulary | None) -> int | None:
+    return None if vocabulary is None else vocabulary.digest
 
 
 def _column(name: str, value: Any, n: int, kind: type) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
                 chosen,
                 config,
                 vocab_size=args.vocab_size,
-                step=lambda n=note: progress.step(note=n),
+                step=partial(progress.step, 1, note),
             )
             rows.append(_row(task, config, result, peer))
     out.table("tokens per step", _HEADER, [_cells(row) for row in rows])

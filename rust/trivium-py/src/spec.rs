@@ -414,12 +414,16 @@ impl PySpeculator {
     }
 
     #[staticmethod]
-    fn load(py: Python<'_>, path: PathBuf) -> PyRes<Self> {
-        Ok(Self { inner: Arc::new(guard(py, || Speculator::load(&path))?) })
+    fn load(py: Python<'_>, path: PathBuf, vocabulary: Option<u64>) -> PyRes<Self> {
+        Ok(Self { inner: Arc::new(guard(py, || Speculator::load(&path, vocabulary))?) })
     }
 
-    fn save(&self, py: Python<'_>, path: PathBuf) -> PyRes<()> {
-        guard(py, || self.inner.save(&path))
+    fn save(&self, py: Python<'_>, path: PathBuf, vocabulary: Option<u64>) -> PyRes<()> {
+        guard(py, || self.inner.save(&path, vocabulary))
+    }
+
+    fn attach(&self, py: Python<'_>, path: PathBuf, vocabulary: Option<u64>) -> PyRes<()> {
+        guard(py, || self.inner.attach(&path, vocabulary))
     }
 
     #[getter]

@@ -438,12 +438,13 @@ impl Speculator {
         self.sources.iter().map(|s| (s.name().to_owned(), s.memory())).collect()
     }
 
-    /// Writes the stores of the anonymous tenant and the calibration to a safetensors file.
+    /// Writes the stores of the anonymous tenant and the calibration to a safetensors file, marked
+    /// with the digest of the vocabulary.
     ///
     /// # Errors
     /// `InvalidInput` if the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        crate::file::write(path, &self.config, &self.saved())
+    pub fn save(&self, path: &Path, vocabulary: Option<u64>) -> Result<()> {
+        crate::file::write(path, &self.config, &self.saved(), vocabulary)
     }
 
     fn saved(&self) -> Saved {
@@ -458,20 +459,16 @@ impl Speculator {
         all
     }
 
-    /// Reads a file of [`save`](Self::save) into a new speculator.
+    /// Reads a file of [`save`](Self::save) into a new speculator; with `vocabulary`, only one that
+    /// was made for it.
     ///
     /// # Errors
-    /// `InvalidInput` if it is damaged or of another format.
-    pub fn load(path: &Path) -> Result<Self> {
-        let (config, saved) = crate::file::read(path)?;
+    /// `InvalidInput` if it is damaged, of another format or of another vocabulary.
+    pub fn load(path: &Path, vocabulary: Option<u64>) -> Result<Self> {
+        let (config, saved) = crate::file::read(path, vocabulary)?;
         let this = Self::new(config)?;
         for source in &this.sources {
-            let prefix = format!("{}.", source.name());
-            let part: Saved = saved
-                .iter()
-                .filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone())))
-                .collect();
-            source.load(&part)?;
+            source.load(&part(&saved, source.name()))?;
         }
         let bits = saved.get("mixture").map_or(&[][..], Vec::as_slice);
         let mixture = Mixture::restore(&features(&this.sources), bits)
@@ -479,6 +476,38 @@ impl Speculator {
         this.learned().mixture = Arc::new(mixture);
         Ok(this)
     }
+
+    /// Takes the texts of a file of [`save`](Self::save) as static ones: every tenant's requests that
+    /// start from now on draft from them, and nothing changes them. Replaces earlier ones.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and for a file of another vocabulary size; nothing changes.
+    pub fn attach(&self, path: &Path, vocabulary: Option<u64>) -> Result<()> {
+        let (config, saved) = crate::file::read(path, vocabulary)?;
+        if config.vocab_size != self.config.vocab_size {
+            return Err(Error::input(
+                "store",
+                format!(
+                    "was made for {} ids, this speculator has {}",
+                    config.vocab_size, self.config.vocab_size
+                ),
+            ));
+        }
+        for source in &self.sources {
+            let own = part(&saved, source.name());
+            if !own.is_empty() {
+                source.attach(&own)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Arrays of one source.
+fn part(saved: &Saved, source: &str) -> Saved {
+    let prefix = format!("{source}.");
+    let own = saved.iter();
+    own.filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone()))).collect()
 }
 
 /// Situations of every slot over all sources.

@@ -302,6 +302,54 @@ def test_stores_survive_a_file_and_damage_is_an_input_error(tmp_path):
         Speculator.load(tmp_path / "absent")
 
 
+def test_every_flipped_byte_of_a_store_is_refused_or_harmless(tmp_path):
+    spec = make()
+    spec.start([9, 10, 11, 12]).finish()
+    path = tmp_path / "store.safetensors"
+    spec.save(path)
+    raw = path.read_bytes()
+    text = raw.index(b"checksum")
+    for at in [*range(0, 400, 7), *range(text, text + 60), *range(len(raw) - 400, len(raw), 3)]:
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 0x41]) + raw[at + 1 :])
+        try:
+            again = Speculator.load(path)
+        except (errors.InputError, errors.UnsupportedError, errors.TokenError):
+            continue
+        # Only settings may differ: the contents are guarded by the checksum.
+        assert again.propose([again.start([9, 10])]).tokens.tolist()[:2] == [10, 11]
+
+
+def test_a_store_belongs_to_its_vocabulary(tmp_path):
+    ours, theirs = (Vocabulary(words, eos=[0]) for words in ([b"a", b"b"], [b"c"]))
+    path = tmp_path / "store.safetensors"
+    make().save(path, vocabulary=ours)
+    Speculator.load(path)
+    Speculator.load(path, vocabulary=ours)
+    with pytest.raises(errors.InputError, match="was made for"):
+        Speculator.load(path, vocabulary=theirs)
+    make().save(path)
+    with pytest.raises(errors.InputError, match="no vocabulary in particular"):
+        Speculator.load(path, vocabulary=ours)
+
+
+def test_static_texts_serve_every_tenant_and_learn_nothing(tmp_path):
+    path = tmp_path / "store.safetensors"
+    spec = make()
+    spec.start([9, 10, 11, 12]).finish()
+    spec.save(path)
+    other = make()
+    assert 11 not in other.propose([other.start([9, 10])]).tokens
+    other.attach(path)
+    for tenant in (None, "a", "b"):
+        request = other.start([9, 10], tenant=tenant)
+        assert other.propose([request]).tokens.tolist()[:2] == [10, 11]
+    request.commit([13])
+    request.finish()
+    assert 13 not in other.propose([other.start([9, 10])]).tokens
+    with pytest.raises(errors.InputError, match="ids"):
+        Speculator(77).attach(path)
+
+
 def test_threads_may_share_a_speculator():
     spec = make()
     failures = []

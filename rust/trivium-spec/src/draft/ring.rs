@@ -29,6 +29,18 @@ impl Generation {
         Self { id, automaton: Automaton::new(), lens: Vec::new(), tokens: Vec::new() }
     }
 
+    /// The texts, each whole or the part that fitted.
+    #[cfg(test)]
+    pub(crate) fn texts(&self) -> Vec<Vec<TokenId>> {
+        let mut rest = self.tokens.as_slice();
+        let mut take = |n: &u32| {
+            let (text, after) = rest.split_at(*n as usize);
+            rest = after;
+            text.to_vec()
+        };
+        self.lens.iter().map(&mut take).collect()
+    }
+
     pub(crate) fn memory(&self) -> usize {
         self.automaton.memory() + (self.lens.capacity() + self.tokens.capacity()) * 4
     }

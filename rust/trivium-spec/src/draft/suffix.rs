@@ -79,8 +79,8 @@ pub struct Suffix {
 }
 
 impl Suffix {
-    /// A source whose shared stores hold at most `max_bytes` a tenant, as much for static texts, and
-    /// an eighth of it for each of the groups in flight.
+    /// A source whose shared stores hold at most `max_bytes`: three quarters for the texts of each
+    /// tenant, the rest for all groups in flight; static texts have as much of their own.
     pub fn new(max_bytes: usize) -> Self {
         Self {
             tenants: Mutex::default(),
@@ -92,13 +92,40 @@ impl Suffix {
 
     fn tenant(&self, name: Option<&String>) -> Shared {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        recent(&mut tenants, &name.cloned(), TENANTS, self.max_bytes)
+        recent(&mut tenants, &name.cloned(), TENANTS, self.max_bytes / 4 * 3)
+    }
+
+    fn view(&self, scope: &Scope, text: &[TokenId]) -> View {
+        let store = |kind, ring: Shared| Store { kind, ring, version: u64::MAX };
+        let mut view = View {
+            local: Automaton::new(),
+            cursor: Cursor::default(),
+            past: VecDeque::new(),
+            stores: self.group(scope).into_iter().map(|r| store(Kind::Group, r)).collect(),
+            follows: Vec::new(),
+            tail: Vec::new(),
+            nodes: Vec::new(),
+            cursors: Vec::new(),
+        };
+        view.stores.push(store(Kind::Tenant, self.tenant(scope.tenant.as_ref())));
+        if !read(&self.fixed).generations().is_empty() {
+            view.stores.push(store(Kind::Static, self.fixed.clone()));
+        }
+        view.append(text, false);
+        view.local.keep_journal(UNDO);
+        view
     }
 
     fn group(&self, scope: &Scope) -> Option<Shared> {
         scope.group.as_ref()?;
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(recent(&mut groups, scope, GROUPS, self.max_bytes / 8))
+        let ring = recent(&mut groups, scope, GROUPS, self.max_bytes / 8);
+        // The groups opened longest ago go, until this one may fill its share.
+        let mut bytes: usize = groups.iter().map(|(_, r)| read(r).memory()).sum();
+        while bytes > self.max_bytes / 8 && groups.len() > 1 {
+            bytes -= groups.pop_front().map_or(0, |(_, r)| read(&r).memory());
+        }
+        Some(ring)
     }
 }
 
@@ -129,24 +156,7 @@ impl SharedSource for Suffix {
     }
 
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource> {
-        let store = |kind, ring: Shared| Store { kind, ring, version: u64::MAX };
-        let mut view = View {
-            local: Automaton::new(),
-            cursor: Cursor::default(),
-            past: VecDeque::new(),
-            stores: self.group(scope).into_iter().map(|r| store(Kind::Group, r)).collect(),
-            follows: Vec::new(),
-            tail: Vec::new(),
-            nodes: Vec::new(),
-            cursors: Vec::new(),
-        };
-        view.stores.push(store(Kind::Tenant, self.tenant(scope.tenant.as_ref())));
-        if !read(&self.fixed).generations().is_empty() {
-            view.stores.push(store(Kind::Static, self.fixed.clone()));
-        }
-        view.append(text, false);
-        view.local.keep_journal(UNDO);
-        Box::new(view)
+        Box::new(self.view(scope, text))
     }
 
     fn memory(&self) -> usize {
@@ -492,6 +502,9 @@ fn feature(len: u32, share: f32, total: u32, place: u16) -> u16 {
     };
     ((length * 6 + share) * 3 + evidence) * 4 + place
 }
+
+#[cfg(test)]
+mod oracle;
 
 #[cfg(test)]
 mod tests {
