@@ -41,8 +41,8 @@ from trivium._voting.events import (
     TallyRow,
     result_of,
 )
-from trivium._voting.merging import Merger
-from trivium.errors import InputError, StateError
+from trivium._voting.merging import Merger, Merging
+from trivium.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -172,7 +172,7 @@ class Voter:
 
     _core: _core.Voter
     _same: Mapping[str, Any] | None
-    _merging: dict[int, _Merging]
+    _merging: dict[int, Merging]
     _reads_tokens: bool
     _questions: dict[int, Question]
 
@@ -387,7 +387,7 @@ class Voter:
         if self._same is None:
             return self._actions(self._core.finish(handle, number, *end))
         if handle not in self._merging:
-            self._merging[handle] = _Merging(Merger(**self._same))
+            self._merging[handle] = Merging(Merger(**self._same))
         return self._actions(self._merging[handle].finish(self._core, handle, number, end))
 
     def finish_batch(
@@ -555,51 +555,6 @@ class Voter:
             else:
                 out.append(Done(q, result_of(payload)))
         return out
-
-
-class _Merging:
-    """Ends of one question's traces, handed on in launch order with merged keys."""
-
-    __slots__ = ("_merger", "_next", "_said", "_waiting")
-
-    def __init__(self, merger: Merger) -> None:
-        self._merger = merger
-        self._next = 0
-        self._waiting: dict[int, tuple[Any, ...]] = {}
-        self._said: dict[str, tuple[str | None, str | None]] = {}
-
-    def finish(
-        self, core: _core.Voter, handle: int, trace: int, end: tuple[Any, ...]
-    ) -> list[tuple[str, int, Any]]:
-        """Report an end; those that waited for it follow."""
-        if trace in self._waiting:
-            raise StateError(f"trace {trace} of question {handle} has ended already")
-        core.check_running(handle, trace)
-        self._waiting[trace] = end
-        actions: list[tuple[str, int, Any]] = []
-        decided = False
-        while self._waiting:
-            trace = min(self._waiting) if decided else self._next
-            if trace not in self._waiting:
-                break
-            actions += core.finish(handle, trace, *self._merged(core, self._waiting.pop(trace)))
-            decided = decided or any(action[0] == "done" for action in actions)
-            self._next = max(self._next, trace + 1)
-        return actions
-
-    def _merged(self, core: _core.Voter, end: tuple[Any, ...]) -> tuple[Any, ...]:
-        text, answer, reason, *rest = end
-        if reason in ("cancelled", "error") or text is answer is None:
-            return end
-        key = core.key_of(text, answer, reason == "length")
-        if key is None:
-            return end
-        self._said.setdefault(key, (text, answer))
-        root = self._merger.add(key)
-        if root == key:
-            return end
-        # The older spelling stands for the cluster; it was read whole.
-        return (*self._said[root], "stop", *rest)
 
 
 def vote(

@@ -9,14 +9,16 @@ transitive; then the result depends on the order of the answers, which is the la
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trivium.errors import InputError, LimitError
+from trivium.errors import InputError, LimitError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Merger", "cluster"]
+    from trivium import _core
+
+__all__ = ["Merger", "Merging", "cluster"]
 
 
 class Merger:
@@ -170,3 +172,48 @@ def cluster(
     if merger.calls >= max_calls > 0 and len(merger.clusters()) > 1:
         raise LimitError(f"max_calls: {max_calls} calls did not suffice")
     return [None if key is None else merger.find(key) for key in keys]
+
+
+class Merging:
+    """Ends of one question's traces, handed on in launch order with merged keys."""
+
+    __slots__ = ("_merger", "_next", "_said", "_waiting")
+
+    def __init__(self, merger: Merger) -> None:
+        self._merger = merger
+        self._next = 0
+        self._waiting: dict[int, tuple[Any, ...]] = {}
+        self._said: dict[str, tuple[str | None, str | None]] = {}
+
+    def finish(
+        self, core: _core.Voter, handle: int, trace: int, end: tuple[Any, ...]
+    ) -> list[tuple[str, int, Any]]:
+        """Report an end; those that waited for it follow."""
+        if trace in self._waiting:
+            raise StateError(f"trace {trace} of question {handle} has ended already")
+        core.check_running(handle, trace)
+        self._waiting[trace] = end
+        actions: list[tuple[str, int, Any]] = []
+        decided = False
+        while self._waiting:
+            trace = min(self._waiting) if decided else self._next
+            if trace not in self._waiting:
+                break
+            actions += core.finish(handle, trace, *self._merged(core, self._waiting.pop(trace)))
+            decided = decided or any(action[0] == "done" for action in actions)
+            self._next = max(self._next, trace + 1)
+        return actions
+
+    def _merged(self, core: _core.Voter, end: tuple[Any, ...]) -> tuple[Any, ...]:
+        text, answer, reason, *rest = end
+        if reason in ("cancelled", "error") or text is answer is None:
+            return end
+        key = core.key_of(text, answer, reason == "length")
+        if key is None:
+            return end
+        self._said.setdefault(key, (text, answer))
+        root = self._merger.add(key)
+        if root == key:
+            return end
+        # The older spelling stands for the cluster; it was read whole.
+        return (*self._said[root], "stop", *rest)

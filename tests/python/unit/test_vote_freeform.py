@@ -118,3 +118,16 @@ def test_sources_that_repeat_each_other_share_their_weight():
     for bad in ({"method": "both"}, {"ridge": 0.0}):
         with pytest.raises(InputError):
             voting.learn_reliabilities(votes, 10, **bad)
+
+
+def test_one_hot_embeddings_elect_the_majority():
+    """P14: cosine of one-hot rows is equality."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        keys = rng.integers(0, 4, rng.integers(1, 20))
+        texts = [str(key) for key in keys]
+        counts = np.bincount(keys, minlength=4)
+        best = mbr(texts, embeddings=np.eye(4)[keys])
+        assert counts[int(best.text)] == counts.max()
+        assert best.score == pytest.approx(counts.max() / len(keys))
+        assert best.index == int(np.argmax(counts[keys]))
