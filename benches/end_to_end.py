@@ -119,7 +119,7 @@ class Bench:
         else:
             drafts = None
             if "draft model" in engine:
-                drafts = DraftModel(self.draft, num_tokens=16, min_prob=0.05)
+                drafts = DraftModel(self.draft, num_tokens=20, min_prob=0.2)
             new = generate(
                 self.target,
                 [prompt],

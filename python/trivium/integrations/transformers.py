@@ -58,9 +58,9 @@ class DraftModel:
     """
 
     model: Any
-    num_tokens: int = 6
+    num_tokens: int = 8
     width: int = 3
-    min_prob: float = 0.1
+    min_prob: float = 0.2
     law: str = "auto"
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ ROWS = rows()
 def namespace() -> dict[str, Any]:
     """What an option may name; made anew for each, because some of them change it."""
     names = {name: getattr(trivium, name) for name in trivium.__all__}
-    names["integrations"] = importlib.import_module("trivium.integrations.transformers")
+    importlib.import_module("trivium.integrations.transformers")
     names["integrations"] = trivium.integrations
     tokens = [b"a", b"b", b"c", b"ab", b"ca", b"1", b"2", b""]
     names["vocab"] = trivium.Vocabulary(tokens, eos=[7], special={7: "</s>"})

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Drafting", "draft_law"]
 
 _PATH = ("auto", "sampled", "race")
+_GREEDY = 1e-5  # temperatures below are greedy
 
 
 def draft_law(law: str, verifier: str) -> str:
@@ -163,7 +164,7 @@ class Drafting:
             for b in range(n):
                 if not going[b]:
                     continue
-                q = self._process(rows[b], active[b], texts[b])
+                q = self._process(rows[b], active[b])
                 above = scores[b][tip[b]]
                 chosen = self._choose(rows[b], q, active[b], len(texts[b]), level)
                 branches = [chosen]
@@ -225,14 +226,18 @@ class Drafting:
             self._pipelines[law] = Pipeline(temperature=temperature, **used)
         return self._pipelines[law]
 
-    def _process(self, row: Any, request: Row, text: list[int]) -> Any:
-        """Give the processed law of a row: float32 [vocab]."""
-        del text
+    def _process(self, row: Any, request: Row) -> Any:
+        """Give the processed law of a row, float32 [vocab]; that of temperature 1 for greedy text.
+
+        A greedy law would call every token certain: it says nothing of when to stop.
+        """
+        if request.law[0] < _GREEDY and self._law != "iid":
+            return torch.softmax(row, -1).numpy()
         scaled = torch.from_numpy(self._pipeline(request.law).process(row.numpy()))
         return torch.softmax(scaled, -1).numpy()
 
     def _choose(self, row: Any, q: Any, request: Row, start: int, level: int) -> int:
-        if self._law == "point_mass" or request.law[0] < 1e-5:
+        if self._law == "point_mass" or request.law[0] < _GREEDY:
             return int(q.argmax())
         seed, branch = self._noise[request.index]
         if self._law == "iid":

@@ -10,6 +10,7 @@
 pub mod automaton;
 mod candidates;
 mod corpus;
+pub mod logits;
 pub mod mixture;
 pub mod ngram;
 mod options;
