@@ -111,10 +111,10 @@ impl CostModel {
     /// How many of the nodes, in order of their scores, to keep: `scores` are those of drafted
     /// nodes over all `requests`, descending.
     pub fn best_prefix(&self, requests: usize, scores: &[f32]) -> usize {
-        let fit = self.fit();
-        if !self.is_known() {
+        if scores.is_empty() || !self.is_known() {
             return scores.len();
         }
+        let fit = self.fit();
         let mut at = 0;
         let mut cost = |n: f64| interpolate(&fit, &mut at, n);
         let mut expected = requests as f64;

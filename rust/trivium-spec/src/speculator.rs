@@ -92,7 +92,8 @@ pub struct Stats {
 struct Learned {
     /// Shared with proposals in progress; copied only if one is.
     mixture: Arc<Mixture>,
-    cost: CostModel,
+    /// As the mixture.
+    cost: Arc<CostModel>,
     /// Without the counts by source.
     stats: Stats,
     /// Counts of [`Stats::sources`] by index.
@@ -157,7 +158,7 @@ impl Speculator {
             first_slots,
             learned: Mutex::new(Learned {
                 mixture: Arc::new(Mixture::new(&features)),
-                cost: CostModel::default(),
+                cost: Arc::default(),
                 stats: Stats::default(),
                 by_source,
                 control,
@@ -264,7 +265,7 @@ impl Speculator {
         let load = requests.len();
         let most = max_total.min(load.saturating_mul(self.config.max_nodes));
         let probe = cost.probe(load, most).map(|n| n - load);
-        let cut = (self.config.policy == Policy::Auto).then_some((&cost, probe));
+        let cut = (self.config.policy == Policy::Auto).then_some((&*cost, probe));
         for r in requests.iter_mut() {
             let noise = Address::new(r.seed, r.tokens.len() as u32, r.branch);
             r.cap = r
@@ -382,7 +383,8 @@ impl Speculator {
         }
         let mut learned = self.learned();
         let Learned { mixture, stats, by_source, cost, control } = &mut *learned;
-        let share = cost.time(out.drafted + out.len()).map(|t| t / out.len() as f64);
+        let share = control.as_ref().and_then(|_| cost.time(out.drafted + out.len()));
+        let share = share.map(|t| t / out.len() as f64);
         for (b, r) in requests.iter_mut().enumerate() {
             // Trees of the host's own have no owner and no step to report.
             if out.owners[b] != 0 {
@@ -422,7 +424,7 @@ impl Speculator {
 
     /// Counts the host's time for one forward pass over `nodes` nodes.
     pub fn observe_forward(&self, nodes: usize, seconds: f64) {
-        self.learned().cost.observe(nodes, seconds);
+        Arc::make_mut(&mut self.learned().cost).observe(nodes, seconds);
     }
 
     /// Counters since construction.
