@@ -487,7 +487,7 @@ class GrammarMask:
         for key in ("order", "additional", "escapes", "numbers", "on_unsupported"):
             if not isinstance(options[key], str):
                 raise InputError(f"{key}: {type(options[key]).__name__} is not str")
-        if on_unsupported == "shadow":
+        if options["on_unsupported"] == "shadow":
             raise UnsupportedError(
                 "on_unsupported: shadow validation is not built; error and relax are"
             )
