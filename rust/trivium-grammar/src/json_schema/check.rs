@@ -4,6 +4,7 @@
 //! here once, in time linear in the schema's size, and schemas that lead back to themselves without
 //! looking into the value are refused.
 
+use super::cells::{ArrCell, Unique};
 use super::error::Problem;
 use super::expand::Algebra;
 use super::keywords::{Loc, Rule};
@@ -76,16 +77,7 @@ impl Algebra {
                     self.check_pattern(at, "patternProperties", p)?;
                 }
             }
-            // The machine does not compare items yet.
-            Rule::Unique if !self.relax => {
-                let why = "comparing items";
-                let hint = "use on_unsupported=\"relax\" and check the answer";
-                return Err(Problem::unsupported(&self.docs, at, "uniqueItems", why, hint));
-            }
-            Rule::Unique => {
-                let path = self.docs.store.pointer(at);
-                self.relaxed.push((path, "uniqueItems".into(), "items are not compared".into()));
-            }
+            Rule::Unique => self.unique_rules += 1,
             _ => {}
         }
         Ok(())
@@ -99,6 +91,15 @@ impl Algebra {
         while i < seen.len() && i < EAGER_NODES {
             let cells = self.cells(seen[i])?;
             i += 1;
+            for a in &cells.arrays {
+                self.check_conditions(a.counted.len())?;
+                if a.unique != Unique::Any {
+                    self.compared += usize::from(self.compares_containers(a)?);
+                }
+            }
+            for o in &cells.objects {
+                self.check_conditions(o.counted.len())?;
+            }
             let children =
                 cells.arrays.iter().flat_map(|a| a.prefix.iter().copied().chain([a.rest])).chain(
                     cells.objects.iter().flat_map(|o| {
@@ -117,6 +118,24 @@ impl Algebra {
                 }
             }
         }
+        if i < seen.len() {
+            // Not all was looked at: what was not may compare containers.
+            self.compared += self.unique_rules;
+        }
         Ok(())
+    }
+
+    /// Whether items of an array that are compared may be arrays or objects.
+    fn compares_containers(&mut self, array: &ArrCell) -> Result<bool, Problem> {
+        if array.unique == Unique::SomeEqual {
+            return Ok(true);
+        }
+        for node in array.prefix.iter().copied().chain([array.rest]) {
+            let cells = self.cells(node)?;
+            if !cells.arrays.is_empty() || !cells.objects.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(!array.prefix.is_empty())
     }
 }

@@ -29,7 +29,7 @@ use super::nodes::{Atom, EnvId, Language, Literal, NodeId, Nodes};
 use super::strings::Strings;
 use crate::error::Error;
 use crate::limits::CompileLimits;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -47,6 +47,17 @@ pub(crate) enum Mode {
     Evaluated,
     /// Exactly these are evaluated.
     Exact,
+}
+
+/// What a keyword asks of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To lie in a language.
+    Language(u32),
+    /// Nothing: an annotation.
+    Nothing,
+    /// More than is enforced, and the user knows.
+    Relaxed,
 }
 
 /// Which formats are asserted.
@@ -79,6 +90,11 @@ pub(crate) struct Algebra {
     /// What is not enforced because the user said so: (path, keyword, reason).
     pub(crate) relaxed: Vec<(String, String, String)>,
     pub(crate) relax: bool,
+    /// `uniqueItems` rules, and arrays among the first nodes whose comparison is not planned ahead.
+    pub(crate) unique_rules: usize,
+    pub(crate) compared: usize,
+    /// Patterns that can be compiled.
+    checked: FxHashSet<Arc<str>>,
     /// Undeclared members are refused where a schema is silent.
     pub(crate) closed: bool,
     /// Formats that are annotations because nobody knows them.
@@ -107,6 +123,9 @@ impl Algebra {
             max_cells,
             relaxed: Vec::new(),
             relax,
+            unique_rules: 0,
+            compared: 0,
+            checked: FxHashSet::default(),
             closed: false,
             unknown_formats: BTreeSet::new(),
         }
@@ -444,11 +463,11 @@ impl Algebra {
                 Cells::strings(vec![StrCell { min: *min, max: *max, ..StrCell::any() }])
             }
             Rule::Pattern(_) | Rule::Format(_) => match self.language(at, rule)? {
-                Some(l) => Cells::strings(vec![StrCell {
+                Asked::Language(l) => Cells::strings(vec![StrCell {
                     languages: [(l, true)].into(),
                     ..StrCell::any()
                 }]),
-                None => Cells::all(),
+                Asked::Nothing | Asked::Relaxed => Cells::all(),
             },
             Rule::Items { prefix, rest } => {
                 let nodes = self.all_schemas(prefix, env)?;
@@ -590,10 +609,12 @@ impl Algebra {
                 strings(short.into_iter().chain(long).collect())
             }
             Rule::Pattern(_) | Rule::Format(_) => match self.language(at, rule)? {
-                Some(l) => {
+                Asked::Language(l) => {
                     strings(vec![StrCell { languages: [(l, false)].into(), ..StrCell::any() }])
                 }
-                None => Cells::none(),
+                Asked::Nothing => Cells::none(),
+                // What is dropped must not take strings away here either.
+                Asked::Relaxed => strings(vec![StrCell::any()]),
             },
             Rule::Items { prefix, rest } => {
                 let mut out = Vec::new();
@@ -888,13 +909,22 @@ impl Algebra {
         Ok(out)
     }
 
-    /// The language of a pattern or format; `None` for a format that is an annotation.
-    pub(crate) fn language(&mut self, at: Loc, rule: &Rule) -> Result<Option<u32>, Problem> {
+    /// What a pattern or format asks of a string.
+    pub(crate) fn language(&mut self, at: Loc, rule: &Rule) -> Result<Asked, Problem> {
         match rule {
-            Rule::Pattern(p) => {
-                self.check_pattern(at, "pattern", p)?;
-                Ok(Some(self.nodes.language(Language::Pattern(Arc::clone(p)))))
-            }
+            Rule::Pattern(p) => match self.check_pattern(at, "pattern", p) {
+                Ok(()) => {
+                    Ok(Asked::Language(self.nodes.language(Language::Pattern(Arc::clone(p)))))
+                }
+                Err(Problem::Unsupported { path, keyword, reason, .. }) if self.relax => {
+                    let entry = (path, keyword, reason);
+                    if !self.relaxed.contains(&entry) {
+                        self.relaxed.push(entry);
+                    }
+                    Ok(Asked::Relaxed)
+                }
+                Err(e) => Err(e),
+            },
             Rule::Format(name) => {
                 let wanted = match &self.formats {
                     Formats::Assert => true,
@@ -902,20 +932,21 @@ impl Algebra {
                     Formats::Only(names) => names.contains(&**name),
                 };
                 if !wanted {
-                    return Ok(None);
+                    return Ok(Asked::Nothing);
                 }
                 if super::strings::knows_format(name) {
-                    return Ok(Some(self.nodes.language(Language::Format(Arc::clone(name)))));
+                    let language = Language::Format(Arc::clone(name));
+                    return Ok(Asked::Language(self.nodes.language(language)));
                 }
                 if matches!(self.formats, Formats::Only(_)) {
                     let hint = "leave it out of formats, or write a pattern";
-                    let why = format!("{name:?} is no known format");
+                    let why = format!("{name:?}, which is no known format,");
                     return Err(Problem::unsupported(&self.docs, at, "format", &why, hint));
                 }
                 self.unknown_formats.insert(Arc::clone(name));
-                Ok(None)
+                Ok(Asked::Nothing)
             }
-            _ => Ok(None),
+            _ => Ok(Asked::Nothing),
         }
     }
 
@@ -925,6 +956,9 @@ impl Algebra {
         keyword: &str,
         pattern: &Arc<str>,
     ) -> Result<(), Problem> {
+        if self.checked.contains(pattern) {
+            return Ok(());
+        }
         super::strings::check_pattern(pattern).map_err(|e| match e {
             Error::InvalidGrammar { why, offset, .. } => Problem::invalid(
                 &self.docs,
@@ -936,7 +970,9 @@ impl Algebra {
                 Problem::unsupported(&self.docs, at, keyword, &feature, &hint)
             }
             other => Problem::Other(other),
-        })
+        })?;
+        self.checked.insert(Arc::clone(pattern));
+        Ok(())
     }
 
     /// Exactly one value.

@@ -143,6 +143,12 @@ fn build(text: &str, options: &Options, limits: &CompileLimits) -> Result<(Graph
     for format in &algebra.unknown_formats {
         notes.warnings.push(format!("format {format:?} is unknown and not asserted"));
     }
+    if algebra.compared > 0 {
+        notes.unproven.push(
+            "uniqueItems: an item may be begun so that only one that was there completes it"
+                .to_owned(),
+        );
+    }
     if let Some(digits) = options.digits {
         notes.incomplete.push(format!("numbers have at most {digits} digits"));
     }

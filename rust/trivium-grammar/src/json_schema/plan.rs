@@ -319,7 +319,7 @@ impl Algebra {
         Ok(out)
     }
 
-    fn check_conditions(&self, n: usize) -> Result<(), Problem> {
+    pub(crate) fn check_conditions(&self, n: usize) -> Result<(), Problem> {
         if n > MAX_CONDITIONS {
             let at = self.docs.root;
             let why = format!("{n} counted conditions on one container");

@@ -68,12 +68,67 @@ struct Frame {
     registers: Registers,
     phase: Phase,
     depth: u32,
+    /// What was read, if the container is compared with others when it is complete.
+    record: Option<Arc<Record>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Registers {
     Object { plan: u32, members: Members, written: WrittenId },
     Array { plan: u32, items: Items, used: WrittenId },
+}
+
+/// Stands for "two items were equal" in the set of an array's items.
+const REPEATED: &str = "*";
+
+/// A container so far, as canonical texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Record {
+    /// Keys (empty in arrays) and values.
+    parts: Vec<(Arc<str>, Arc<str>)>,
+    key: Arc<str>,
+    /// A part is not known.
+    unknown: bool,
+}
+
+impl Record {
+    fn at_key(record: Option<&Arc<Self>>, key: Option<&str>) -> Option<Arc<Self>> {
+        let mut new = (**record?).clone();
+        match key {
+            Some(key) => new.key = key.into(),
+            None => new.unknown = true,
+        }
+        Some(Arc::new(new))
+    }
+
+    fn with(&self, value: Option<&str>) -> Self {
+        let mut new = self.clone();
+        match value {
+            Some(value) => new.parts.push((std::mem::take(&mut new.key), value.into())),
+            None => new.unknown = true,
+        }
+        new
+    }
+
+    /// The value as canonical JSON, members sorted.
+    fn text(&self, object: bool) -> Option<String> {
+        if self.unknown {
+            return None;
+        }
+        let mut parts: Vec<String> = Vec::with_capacity(self.parts.len());
+        for (key, value) in &self.parts {
+            parts.push(if object {
+                format!("{}:{}", text::quoted(key), text::canonical(value))
+            } else {
+                text::canonical(value)
+            });
+        }
+        if object {
+            parts.sort_unstable();
+        }
+        let (open, close) = if object { ('{', '}') } else { ('[', ']') };
+        Some(format!("{open}{}{close}", parts.join(",")))
+    }
 }
 
 /// A cell made ready.
@@ -111,6 +166,8 @@ enum Work {
     Node(NodeId, StackId, u32),
     /// A node without the values of a set.
     Fresh(NodeId, StackId, u32, WrittenId),
+    /// A node whose value is remembered.
+    Recorded(NodeId, StackId, u32),
     Return(StackId),
 }
 
@@ -258,9 +315,14 @@ impl Core {
                         self.at_place(cx, p, below, b)?;
                     }
                 }
-                Work::Node(n, below, depth) => self.at_node(cx, n, below, depth, None, b)?,
+                Work::Node(n, below, depth) => {
+                    self.at_node(cx, n, below, depth, (None, false), b)?;
+                }
                 Work::Fresh(n, below, depth, used) => {
-                    self.at_node(cx, n, below, depth, Some(used), b)?;
+                    self.at_node(cx, n, below, depth, (Some(used), true), b)?;
+                }
+                Work::Recorded(n, below, depth) => {
+                    self.at_node(cx, n, below, depth, (None, true), b)?;
                 }
                 Work::Return(stack) => {
                     let entries = Arc::clone(self.stacks.entries(stack));
@@ -321,13 +383,14 @@ impl Core {
         n: NodeId,
         below: StackId,
         depth: u32,
-        used: Option<WrittenId>,
+        (used, remember): (Option<WrittenId>, bool),
         b: &mut Builder,
     ) -> Result<()> {
         for &cell in &*self.ready(cx, n)? {
             match cell {
                 Ready::Lexeme(q, expr) => {
                     let (q, text) = match used {
+                        None if remember => (q, text::START),
                         None => (q, text::NONE),
                         Some(used) => {
                             b.uncertain |= self.texts.written(used).unknown;
@@ -340,12 +403,16 @@ impl Core {
                 Ready::Object(plan) => {
                     let members = self.objects[plan as usize].open();
                     let registers = Registers::Object { plan, members, written: 0 };
-                    self.open(cx, Frame { registers, phase: Phase::Open, depth }, 0, below, b)?;
+                    let record = remember.then(Arc::default);
+                    let frame = Frame { registers, phase: Phase::Open, depth, record };
+                    self.open(cx, frame, 0, below, b)?;
                 }
                 Ready::Array(plan) => {
                     let items = self.arrays[plan as usize].open();
                     let registers = Registers::Array { plan, items, used: 0 };
-                    self.open(cx, Frame { registers, phase: Phase::Open, depth }, 1, below, b)?;
+                    let record = remember.then(Arc::default);
+                    let frame = Frame { registers, phase: Phase::Open, depth, record };
+                    self.open(cx, frame, 1, below, b)?;
                 }
             }
         }
@@ -634,6 +701,10 @@ impl Core {
         let lexeme = cx.automaton.extend(|arena| {
             let mut parts = Vec::with_capacity(values.len());
             for value in &*values {
+                // Containers are compared at their closing bracket.
+                if value.starts_with(['{', '[']) {
+                    continue;
+                }
                 parts.push(match value.split_at(1) {
                     ("s", text) => (layout.key)(arena, text, layout.escapes),
                     ("n", text) => super::layout::number(arena, text)?,
@@ -672,6 +743,94 @@ impl Core {
         }
     }
 
+    /// What an array asks of equal items.
+    fn compares(&self, r: &Registers) -> Unique {
+        match r {
+            Registers::Array { plan, .. } => self.arrays[*plan as usize].spec.unique,
+            Registers::Object { .. } => Unique::Any,
+        }
+    }
+
+    /// Remembers the value that was read, where it is asked for.
+    fn keep(&mut self, frame: &mut Frame, text: TextId) {
+        if text == text::NONE {
+            return;
+        }
+        let value = self.texts.value(text);
+        let unique = self.compares(&frame.registers);
+        if let Registers::Array { used, .. } = &mut frame.registers
+            && unique != Unique::Any
+        {
+            let known = |v: &String| self.texts.written(*used).keys.iter().any(|k| **k == **v);
+            *used = match &value {
+                // One pair of equal items is enough: nothing else needs to be remembered.
+                Some(v) if unique == Unique::Repeated && known(v) => {
+                    self.texts.add(0, Some(REPEATED))
+                }
+                _ if self.texts.written(*used).keys.iter().any(|k| **k == *REPEATED) => *used,
+                _ => self.texts.add(*used, value.as_deref()),
+            };
+        }
+        if let Some(record) = &mut frame.record {
+            *record = Arc::new(record.with(value.as_deref()));
+        }
+    }
+
+    /// The closing bracket, if it may come: not where that makes an item that was there before.
+    fn offer_close(
+        &mut self,
+        frame: &Frame,
+        q: StateId,
+        kind: usize,
+        whole: bool,
+        below: StackId,
+        b: &mut Builder,
+    ) {
+        if !self.may_close(&frame.registers) {
+            return;
+        }
+        if let Registers::Array { used, .. } = &frame.registers
+            && self.compares(&frame.registers) == Unique::Repeated
+        {
+            let written = self.texts.written(*used);
+            b.uncertain |= written.unknown;
+            if !written.unknown && written.keys.iter().all(|k| **k != *REPEATED) {
+                return;
+            }
+        }
+        let Some(record) = &frame.record else {
+            b.threads.push(Thread::plain(q, below));
+            return;
+        };
+        let value = record.text(kind == 0);
+        let mut entries: Vec<_> = self.stacks.entries(below).to_vec();
+        let before = entries.len();
+        entries.retain(|&(symbol, _)| match symbol {
+            Symbol::Frame(f) => {
+                let parent = &self.frames[f as usize].registers;
+                let Registers::Array { used, .. } = parent else { return true };
+                if self.compares(parent) != Unique::Distinct {
+                    return true;
+                }
+                let written = self.texts.written(*used);
+                b.uncertain |= written.unknown || value.is_none();
+                value.as_ref().is_none_or(|v| written.keys.iter().all(|k| **k != **v))
+            }
+            _ => true,
+        });
+        let stack = if entries.len() == before { below } else { self.stacks.of(&mut entries) };
+        if entries.is_empty() {
+            return;
+        }
+        // The bracket itself is read next, or all of it where one lexeme holds both.
+        let text = match &value {
+            None => text::UNKNOWN,
+            Some(_) if whole => text::START,
+            Some(v) => v.bytes().take(v.len() - 1).fold(text::START, |t, b| self.texts.push(t, b)),
+        };
+        b.threads.push(Thread { q, shadow: DEAD, text, stack });
+    }
+
     fn may_go_on(&self, r: &Registers) -> bool {
         match r {
             Registers::Object { plan, members, .. } => {
@@ -696,8 +855,8 @@ impl Core {
     ) -> Result<()> {
         let marks = self.marks(cx, frame.depth)?;
         let lined = matches!(cx.program.layout.space, Space::Indent(_));
-        if lined && self.may_close(&frame.registers) {
-            b.threads.push(Thread::plain(marks.close_empty[kind], below));
+        if lined {
+            self.offer_close(&frame, marks.close_empty[kind], kind, true, below, b);
         }
         if !lined || self.may_go_on(&frame.registers) {
             let symbol = self.frame(frame);
@@ -722,15 +881,8 @@ impl Core {
         let kind = usize::from(matches!(frame.registers, Registers::Array { .. }));
         match frame.phase {
             Phase::Value => {
-                if let Registers::Array { used, .. } = &mut frame.registers
-                    && text != text::NONE
-                {
-                    let value = self.texts.scalar(text);
-                    *used = self.texts.add(*used, value.as_deref());
-                }
-                if self.may_close(&frame.registers) {
-                    b.threads.push(Thread::plain(marks.close[kind], below));
-                }
+                self.keep(&mut frame, text);
+                self.offer_close(&frame, marks.close[kind], kind, false, below, b);
                 if self.may_go_on(&frame.registers) {
                     let distinct =
                         matches!(frame.registers, Registers::Array { used, .. } if used > 0);
@@ -745,8 +897,8 @@ impl Core {
             Phase::Open | Phase::Comma => {
                 let lined = matches!(cx.program.layout.space, Space::Indent(_));
                 let first = frame.phase == Phase::Open;
-                if first && !lined && self.may_close(&frame.registers) {
-                    b.threads.push(Thread::plain(marks.close_empty[kind], below));
+                if first && !lined {
+                    self.offer_close(&frame, marks.close_empty[kind], kind, false, below, b);
                 }
                 match &frame.registers {
                     Registers::Object { .. } => self.offer_keys(cx, frame, below, b)?,
@@ -756,7 +908,8 @@ impl Core {
                         for v in plan.offered(items) {
                             let items = plan.take(items, v.counts);
                             let registers = Registers::Array { plan: plan_id, items, used };
-                            self.value(v, registers, frame.depth, below, b);
+                            let record = frame.record.clone();
+                            self.value(v, registers, frame.depth, record, below, b);
                         }
                     }
                 }
@@ -816,7 +969,8 @@ impl Core {
                 let members = plan.take(members, marker as usize, v.counts);
                 if plan.is_open(&members) {
                     let registers = Registers::Object { plan: plan_id, members, written };
-                    self.value(v, registers, frame.depth, below, b);
+                    let record = Record::at_key(frame.record.as_ref(), Some(&member.key));
+                    self.value(v, registers, frame.depth, record, below, b);
                 }
             }
         } else if let Some(others) = plan.spec.others.get((marker - n) as usize) {
@@ -826,7 +980,8 @@ impl Core {
                 let members = plan.take_other(members, v.counts);
                 if plan.is_open(&members) {
                     let registers = Registers::Object { plan: plan_id, members, written };
-                    self.value(v, registers, frame.depth, below, b);
+                    let record = Record::at_key(frame.record.as_ref(), key.as_deref());
+                    self.value(v, registers, frame.depth, record, below, b);
                 }
             }
         }
@@ -837,9 +992,11 @@ impl Core {
         v: Alternative,
         registers: Registers,
         depth: u32,
+        record: Option<Arc<Record>>,
         below: StackId,
         b: &mut Builder,
     ) {
+        let recorded = record.is_some() || self.compares(&registers) == Unique::Repeated;
         let distinct = match &registers {
             Registers::Array { plan, used, .. } => {
                 let unique = self.arrays[*plan as usize].spec.unique;
@@ -847,9 +1004,10 @@ impl Core {
             }
             Registers::Object { .. } => None,
         };
-        let symbol = self.frame(Frame { registers, phase: Phase::Value, depth });
+        let symbol = self.frame(Frame { registers, phase: Phase::Value, depth, record });
         let stack = self.stacks.push(symbol, below);
         b.work.push(match distinct {
+            None if recorded => Work::Recorded(v.value, stack, depth + 1),
             None => Work::Node(v.value, stack, depth + 1),
             Some(used) => Work::Fresh(v.value, stack, depth + 1, used),
         });

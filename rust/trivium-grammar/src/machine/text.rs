@@ -1,6 +1,8 @@
 //! Texts of keys while they are read, and sets of keys that were written.
 
+use crate::automata::decimal::Decimal;
 use rustc_hash::FxHashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Index of a text; a list of bytes that shares its beginning with others.
@@ -73,16 +75,27 @@ impl Texts {
         bytes
     }
 
-    /// A name of the scalar that a text spells, its kind first; equal values have equal names, but for
-    /// numbers that are written differently. `None` if the text is not known.
-    pub(super) fn scalar(&self, text: TextId) -> Option<String> {
+    /// A name of the value that a text spells, its kind first; equal values have equal names. Containers
+    /// come as canonical texts, perhaps with white space before the last bracket. `None` if the text
+    /// is not known.
+    pub(super) fn value(&self, text: TextId) -> Option<String> {
         if text < START {
             return None;
         }
         let bytes = self.bytes(text);
         match bytes.first()? {
             b'"' => Some(format!("s{}", decode(&bytes[1..])?)),
-            b'-' | b'0'..=b'9' => Some(format!("n{}", String::from_utf8(bytes).ok()?)),
+            b'-' | b'0'..=b'9' => {
+                let text = String::from_utf8(bytes).ok()?;
+                Some(
+                    Decimal::parse(&text).map_or(format!("n{text}"), |d| format!("n{}", d.plain())),
+                )
+            }
+            b'{' | b'[' => {
+                let text = String::from_utf8(bytes).ok()?;
+                let (inside, bracket) = text.split_at(text.len() - 1);
+                Some(format!("{}{bracket}", inside.trim_end_matches([' ', '\t', '\n', '\r'])))
+            }
             _ => Some(format!("l{}", String::from_utf8(bytes).ok()?)),
         }
     }
@@ -119,6 +132,30 @@ impl Texts {
         self.sets.insert(new, id);
         id
     }
+}
+
+/// The canonical JSON of a value's name.
+pub(super) fn canonical(name: &str) -> String {
+    match name.split_at_checked(1) {
+        Some(("s", text)) => quoted(text),
+        Some(("n" | "l", text)) => text.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+/// A string in quotes.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// The string that JSON text spells up to its closing quote; `None` if it is cut short.
