@@ -19,6 +19,8 @@ import numpy as np
 from trivium import _core
 from trivium._core import Heal, Sampler
 from trivium._core import Pipeline as CorePipeline
+from trivium._sampling.contrastive import Contrastive
+from trivium._sampling.presets import PRESETS, Preset, preset
 from trivium.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +30,20 @@ if TYPE_CHECKING:
 
     from trivium.vocabulary import Vocabulary
 
-__all__ = ["Details", "Heal", "Pipeline", "Ranked", "Sampler", "back_off", "covers"]
+__all__ = [
+    "PRESETS",
+    "Contrastive",
+    "Details",
+    "Heal",
+    "Pipeline",
+    "Preset",
+    "Ranked",
+    "Sampler",
+    "back_off",
+    "covers",
+    "preset",
+    "repeats",
+]
 
 # Keyword -> (rule, its main parameter).
 _RULES = {
@@ -48,7 +63,13 @@ _RULES = {
     "top_n_sigma": ("top_n_sigma", "n"),
     "xtc": ("xtc", "probability"),
     "mirostat": ("mirostat", "version"),
+    "momentum": ("momentum", "alpha"),
+    "diversity": ("diversity", "penalty"),
+    "encoder_no_repeat_ngram": ("encoder_ngram", "n"),
 }
+
+
+_LOGPROBS = ("processed", "raw", "fused")
 
 
 class Details(NamedTuple):
@@ -100,6 +121,9 @@ class Pipeline:
     mirostat : int or mapping, optional
         Version, or ``version``, ``tau``, ``eta``, ``m``, ``surprise_on``. Its running target is
         kept by `start` and by requests; a bare `sample` takes that of a new text.
+    momentum : float or mapping, optional
+        alpha, or ``alpha``, ``k``, ``resistance`` (R by length), ``cap``, ``include_prompt``:
+        greedy with a resistance against repetitions; every draw is the choice.
     repetition_penalty : float or mapping, optional
         Penalty, or ``penalty``, ``scope`` ("all", "generated", "prompt") and ``window``.
     frequency_penalty, presence_penalty : float, optional
@@ -108,6 +132,16 @@ class Pipeline:
         ``penalty``, ``window``, ``length``, ``target``, ``eos``.
     dry : float or mapping, optional
         ``multiplier``, ``base``, ``allowed``, ``window``, ``breakers``.
+    rpg : float or mapping, optional
+        Factor, or ``factor``, ``eos_factor``, ``eos``, ``least``, ``window``, ``include_prompt``,
+        ``symbols`` (class of each token): penalty on one more copy of a repeated pattern.
+    diversity : float or mapping, optional
+        Hamming diversity: penalty in nats for each sibling (``peers`` of `sample`) that chose the
+        token at this step.
+    encoder_repetition : mapping, optional
+        ``penalty`` and ``tokens`` (input of an encoder): above 1 makes these tokens more likely.
+    encoder_no_repeat_ngram : mapping, optional
+        ``n`` and ``tokens``: no n-gram of the encoder's input.
     no_repeat_ngram : int or mapping, optional
         ``n`` and ``include_prompt``.
     logit_bias : mapping of int to float, optional
@@ -121,13 +155,17 @@ class Pipeline:
     min_new_tokens, min_length : int, optional
         End tokens are removed before; `min_length` counts the prompt. Need `eos`.
     eos : int or sequence of int, optional
-        End tokens of the two above.
+        End tokens of the two above, and of `rpg`.
     bad_words : sequence of sequence of int, optional
         Sequences that may not be completed.
     forced : mapping of int to int, optional
         Token that must come after so many generated tokens.
     self_debias : float or mapping, optional
         ``decay`` and ``epsilon``; needs the rows of biased prompts (``aux``) with every draw.
+    on_empty : {"error", "unmask"} or {"eos": int}, optional
+        What happens to a row of which the masks leave nothing: `StateError`; processing without the
+        masks of rules (``allowed`` still holds); or the end token, whatever the masks say. A row
+        that the model spoiled is an error under each.
 
     Raises
     ------
@@ -186,6 +224,12 @@ class Pipeline:
         bad_words: Sequence[Sequence[int]] | None = None,
         forced: Mapping[int, int] | None = None,
         self_debias: Any | None = None,
+        momentum: Any | None = None,
+        rpg: Any | None = None,
+        diversity: Any | None = None,
+        encoder_repetition: Mapping[str, Any] | None = None,
+        encoder_no_repeat_ngram: Mapping[str, Any] | None = None,
+        on_empty: Any = "error",
     ) -> None:
         given = locals()
         rules = [dict(step) for step in steps]
@@ -201,6 +245,11 @@ class Pipeline:
                     "presence": presence_penalty or 0.0,
                 }
             )
+        if rpg is not None:
+            rules.append({"rule": "rpg", "eos": ends, **_parameters(rpg, "factor")})
+        if encoder_repetition is not None:
+            seen = sorted({int(t) for t in encoder_repetition.get("tokens", ())})
+            rules.append({"rule": "encoder_repetition", **encoder_repetition, "tokens": seen})
         if dynatemp is not None:
             rules.append({"rule": "dynatemp", **dynatemp})
         if length_decay is not None:
@@ -232,7 +281,8 @@ class Pipeline:
             rules.append({"rule": "bad_words", "words": [list(word) for word in bad_words]})
         if forced is not None:
             rules.append({"rule": "forced", "at": sorted(forced.items())})
-        self._set(CorePipeline(_dumps({"steps": rules}), order))
+        data = {"steps": rules, "on_empty": on_empty}
+        self._set(CorePipeline(_dumps(data), order))
 
     def _set(self, core: CorePipeline) -> None:
         object.__setattr__(self, "_core", core)
@@ -265,6 +315,11 @@ class Pipeline:
         return steps
 
     @property
+    def on_empty(self) -> Any:
+        """The policy for rows that the masks empty."""
+        return json.loads(self._json).get("on_empty", "error")
+
+    @property
     def stable_hash(self) -> int:
         """64 bits of the canonical JSON, equal on every machine."""
         return self._core.stable_hash()
@@ -279,7 +334,8 @@ class Pipeline:
         return (Pipeline.from_json, (self._json,))
 
     def __repr__(self) -> str:
-        return f"Pipeline({self.steps}, order=None)"
+        policy = "" if self.on_empty == "error" else f", on_empty={self.on_empty!r}"
+        return f"Pipeline({self.steps}, order=None{policy})"
 
     def sample(
         self,
@@ -297,6 +353,8 @@ class Pipeline:
         top_p: Any | None = None,
         min_p: Any | None = None,
         aux: Sequence[Any] = (),
+        peers: Any = (),
+        logprobs: str = "processed",
         details: bool = False,
     ) -> Any:
         """Process rows and draw one token of each.
@@ -324,14 +382,18 @@ class Pipeline:
             Replace the rule's value for this row; the pipeline must have the rule.
         aux : sequence of float arrays, shape of `logits`, optional
             Rows of biased prompts, for self-debiasing.
+        peers : sequence of int, or one sequence a row, optional
+            Tokens that siblings chose at this step, for `diversity`.
+        logprobs : {"processed", "raw", "fused"}, optional
+            The law of the log-probability that is returned: after every rule, the model's own, or
+            after fusion with other rows (the model's own unless a rule fuses).
         details : bool, optional
             Also return `Details`; one more exponential a logit.
 
         Returns
         -------
         (token, logprob) or (token, logprob, details)
-            int and float for one row, int32 and float32 arrays for several. ``logprob`` is natural
-            and of the processed law.
+            int and float for one row, int32 and float32 arrays for several. ``logprob`` is natural.
 
         Raises
         ------
@@ -346,7 +408,9 @@ class Pipeline:
         call = self._call(rows, seed, index, branch, history, prompt_len, allowed)
         hyper = _hyper(len(call[0]), temperature, top_k, top_p, min_p)
         seeds, indices, branches, histories, prompts, words = call
-        tokens, logprobs, more = self._core.sample(
+        if logprobs not in _LOGPROBS:
+            raise InputError(f"logprobs: {logprobs!r} is none of {', '.join(_LOGPROBS)}")
+        tokens, values, more = self._core.sample(
             logits,
             seeds,
             indices,
@@ -357,12 +421,15 @@ class Pipeline:
             words,
             hyper,
             list(aux),
-            details,
+            _peers(rows, peers),
+            details or logprobs != "processed",
         )
-        drawn: tuple[Any, Any] = (tokens, logprobs)
+        if more is not None and logprobs != "processed":
+            values = more[0 if logprobs == "raw" else 1]
+        drawn: tuple[Any, Any] = (tokens, values)
         if rows is None:
-            drawn = (int(tokens[0]), float(logprobs[0]))
-        return drawn if more is None else (*drawn, Details(*more))
+            drawn = (int(tokens[0]), float(values[0]))
+        return (*drawn, Details(*more)) if more is not None and details else drawn
 
     def process(
         self,
@@ -379,6 +446,7 @@ class Pipeline:
         top_p: Any | None = None,
         min_p: Any | None = None,
         aux: Sequence[Any] = (),
+        peers: Any = (),
     ) -> NDArray[np.float32]:
         """Apply the rules: logits over temperature, -inf where removed.
 
@@ -394,7 +462,16 @@ class Pipeline:
         hyper = _hyper(len(call[0]), temperature, top_k, top_p, min_p)
         seeds, indices, branches, histories, prompts, words = call
         out = self._core.process(
-            logits, seeds, indices, branches, histories, prompts, words, hyper, list(aux)
+            logits,
+            seeds,
+            indices,
+            branches,
+            histories,
+            prompts,
+            words,
+            hyper,
+            list(aux),
+            _peers(rows, peers),
         )
         return out[0] if rows is None else out
 
@@ -427,9 +504,25 @@ class Pipeline:
         )
 
     def start(
-        self, prompt_ids: Any = (), *, seed: int = 0, branch: int = 0, draw: str = "cdf"
+        self,
+        prompt_ids: Any = (),
+        *,
+        seed: int = 0,
+        branch: int = 0,
+        draw: str = "cdf",
+        logprobs: str = "processed",
+        weighed: bool = False,
     ) -> Sampler:
         """Follow one text from its prompt: history, penalties and mirostat's target are kept.
+
+        Parameters
+        ----------
+        prompt_ids : sequence of int, optional
+        seed, branch, draw, logprobs : optional
+            As for `sample`.
+        weighed : bool, optional
+            Keep ``Sampler.log_global_weight``, the sum of ln Z_t: samples weighted by its
+            exponential have the global law of texts, not the locally normalised one.
 
         Returns
         -------
@@ -437,7 +530,7 @@ class Pipeline:
             ``step(logits)`` draws and appends; ``commit``, ``rollback``, ``sync``, ``fork`` and
             ``reset`` follow the laws of every per-sequence object.
         """
-        return self._core.start(_ids(prompt_ids), seed, branch, draw)
+        return self._core.start(_ids(prompt_ids), seed, branch, draw, logprobs, weighed)
 
     def _call(
         self,
@@ -475,6 +568,20 @@ def back_off(vocab: Vocabulary, prompt_ids: Any) -> int:
     and continue under ``Heal(vocab, bytes of the rest)``.
     """
     return _core.back_off(vocab, _ids(prompt_ids))
+
+
+def repeats(symbols: Any) -> tuple[int, int]:
+    """Count the copies at the end of a sequence: (copies, symbols a copy). O(n).
+
+    `symbols` are integers from 0: tokens, classes, or what an incremental parser emits. The period
+    is the one with most copies, of several the longest; (1, n) where nothing repeats.
+
+    Examples
+    --------
+    >>> repeats([7, 0, 1, 0, 1, 0, 1])
+    (3, 2)
+    """
+    return _core.repeats(symbols if hasattr(symbols, "__dlpack__") else list(symbols))
 
 
 def covers(
@@ -539,6 +646,13 @@ def _rows(logits: Any) -> tuple[Any, int | None]:
     if len(logits.shape) != 2:
         raise InputError(f"logits: has shape {tuple(logits.shape)}; one or two axes are expected")
     return logits, int(logits.shape[0])
+
+
+def _peers(rows: int | None, peers: Any) -> list[Any]:
+    """One list of tokens a row; empty where none is given."""
+    if len(peers) == 0:
+        return []
+    return [_ids(peers)] if rows is None else [_ids(one) for one in peers]
 
 
 def _ids(tokens: Any) -> Any:

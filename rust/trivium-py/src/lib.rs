@@ -48,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};
     #[pymodule_export]
-    use crate::sampling::{PyHeal, PyPipeline, PySampler, back_off, covers};
+    use crate::sampling::{PyHeal, PyPipeline, PySampler, back_off, covers, repeats};
     #[pymodule_export]
     use crate::sources::{build_corpus, draw_draft};
     #[pymodule_export]

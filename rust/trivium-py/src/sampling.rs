@@ -13,7 +13,9 @@ use trivium_core::{
     Address, Constraint, Draw, Error, LogitsRow, ScaledRow, TargetLaw, TokenId, Vocabulary, ids,
 };
 use trivium_sample::heal::{self, Heal};
-use trivium_sample::{Detail, Drawn, History, Hyper, Input, Order, Pipeline, Session, without};
+use trivium_sample::{
+    Detail, Drawn, History, Hyper, Input, LogProbs, Order, Pipeline, Session, repeat, without,
+};
 
 /// One (temperature, `top_k`, `top_p`, `min_p`) a row.
 type HyperRow = (Option<f32>, Option<usize>, Option<f32>, Option<f32>);
@@ -25,6 +27,18 @@ pub(crate) fn draw_by_name(py: Python<'_>, name: &str) -> PyRes<Draw> {
         "cdf" => Ok(Draw::Cdf),
         "race" => Ok(Draw::Race),
         other => Err(input(py, "draw", format!("{other:?} is neither \"cdf\" nor \"race\""))),
+    }
+}
+
+fn logprobs_by_name(py: Python<'_>, name: &str) -> PyRes<LogProbs> {
+    match name {
+        "processed" => Ok(LogProbs::Processed),
+        "raw" => Ok(LogProbs::Raw),
+        "fused" => Ok(LogProbs::Fused),
+        other => {
+            let why = format!("{other:?} is none of \"processed\", \"raw\" and \"fused\"");
+            Err(input(py, "logprobs", why))
+        }
     }
 }
 
@@ -86,6 +100,7 @@ struct Rows {
     histories: Vec<History>,
     hyper: Vec<HyperRow>,
     allowed: Option<Allowed>,
+    peers: Vec<Vec<TokenId>>,
 }
 
 impl Rows {
@@ -103,6 +118,9 @@ impl Rows {
         if !self.hyper.is_empty() && self.hyper.len() != rows {
             return Err(input(py, "hyper", format!("{} values for {rows} rows", self.hyper.len())));
         }
+        if !self.peers.is_empty() && self.peers.len() != rows {
+            return Err(input(py, "peers", format!("{} lists for {rows} rows", self.peers.len())));
+        }
         Ok(())
     }
 
@@ -115,6 +133,7 @@ impl Rows {
             mu: f32::NAN,
             hyper: hyper_of(self.hyper.get(i)),
             aux,
+            peers: self.peers.get(i).map_or(&[], Vec::as_slice),
         }
     }
 }
@@ -204,7 +223,8 @@ impl PyPipeline {
                             "the orders are canonical, transformers, llama.cpp and vllm",
                         )
                     })?;
-                    Pipeline::ordered(read.steps().to_vec(), order)
+                    let sorted = Pipeline::ordered(read.steps().to_vec(), order)?;
+                    Ok(sorted.with_on_empty(read.on_empty()))
                 }
             }
         })?;
@@ -233,6 +253,7 @@ impl PyPipeline {
         allowed: Option<&Bound<'py, PyAny>>,
         hyper: Vec<HyperRow>,
         aux: Vec<Bound<'py, PyAny>>,
+        peers: Vec<Bound<'py, PyAny>>,
         detail: bool,
     ) -> PyRes<(Ints<'py>, Floats<'py>, Option<(Floats<'py>, Floats<'py>, Floats<'py>, Floats<'py>)>)>
     {
@@ -251,6 +272,7 @@ impl PyPipeline {
             &prompt_lens,
             allowed,
             hyper,
+            &peers,
         )?;
         let detail_of = if detail { Detail::Full } else { Detail::Fast };
         let n = view.rows();
@@ -285,6 +307,7 @@ impl PyPipeline {
         allowed: Option<&Bound<'py, PyAny>>,
         hyper: Vec<HyperRow>,
         aux: Vec<Bound<'py, PyAny>>,
+        peers: Vec<Bound<'py, PyAny>>,
     ) -> PyRes<Bound<'py, PyArray2<f32>>> {
         let foreign = logits(rows, "logits")?;
         let view = foreign.logits()?;
@@ -300,6 +323,7 @@ impl PyPipeline {
             &prompt_lens,
             allowed,
             hyper,
+            &peers,
         )?;
         let n = view.rows();
         let out = guard(py, || {
@@ -349,6 +373,7 @@ impl PyPipeline {
             &[prompt_len],
             allowed,
             Vec::new(),
+            &[],
         )?;
         let ranked = guard(py, || {
             self.with_row(|row| {
@@ -374,11 +399,20 @@ impl PyPipeline {
         seed: u64,
         branch: u32,
         draw: &str,
+        logprobs: &str,
+        weighed: bool,
     ) -> PyRes<PySampler> {
         let draw = draw_by_name(py, draw)?;
+        let logprobs = logprobs_by_name(py, logprobs)?;
         let prompt = tokens_of(prompt, "prompt_ids")?;
-        let session = guard(py, || Ok(Session::new(self.inner.clone(), &prompt, seed, branch)))?;
-        Ok(PySampler { inner: Mutex::new((session, ScaledRow::new())), draw })
+        let session = guard(py, || {
+            let session = Session::new(self.inner.clone(), &prompt, seed, branch);
+            Ok(if weighed { session.weighed() } else { session })
+        })?;
+        let full = weighed || logprobs != LogProbs::Processed;
+        let detail = if full { Detail::Full } else { Detail::Fast };
+        let inner = Mutex::new((session, ScaledRow::new()));
+        Ok(PySampler { inner, draw, logprobs, detail })
     }
 }
 
@@ -395,7 +429,9 @@ impl PyPipeline {
         prompt_lens: &[usize],
         allowed: Option<&Bound<'_, PyAny>>,
         hyper: Vec<HyperRow>,
+        peers: &[Bound<'_, PyAny>],
     ) -> PyRes<Rows> {
+        let peers = peers.iter().map(|p| tokens_of(p, "peers")).collect::<PyRes<Vec<_>>>()?;
         let ngrams = self.inner.ngrams();
         let histories = histories
             .iter()
@@ -413,7 +449,7 @@ impl PyPipeline {
             })
             .collect::<PyRes<Vec<_>>>()?;
         let allowed = Allowed::new(allowed, view.rows(), view.vocab())?;
-        let rows = Rows { seeds, indices, branches, histories, hyper, allowed };
+        let rows = Rows { seeds, indices, branches, histories, hyper, allowed, peers };
         rows.check(py, view.rows())?;
         Ok(rows)
     }
@@ -424,6 +460,8 @@ impl PyPipeline {
 pub(crate) struct PySampler {
     inner: Mutex<(Session, ScaledRow)>,
     draw: Draw,
+    logprobs: LogProbs,
+    detail: Detail,
 }
 
 impl PySampler {
@@ -438,7 +476,8 @@ impl PySampler {
 
 #[pymethods]
 impl PySampler {
-    /// Draw the next token and append it: (token, log-probability under the processed law).
+    /// Draw the next token and append it: (token, log-probability, of the processed law unless
+    /// `Pipeline.start` was told otherwise).
     ///
     /// `logits` is one row; `allowed` int32 words, 1 = allowed. O(vocab).
     #[pyo3(signature = (logits, allowed=None))]
@@ -449,7 +488,7 @@ impl PySampler {
         allowed: Option<&Bound<'_, PyAny>>,
     ) -> PyRes<(u32, f32)> {
         let drawn = self.draw_one(py, logits, allowed, true)?;
-        Ok((drawn.token, drawn.log_prob))
+        Ok((drawn.token, drawn.log_prob_of(self.logprobs)))
     }
 
     /// Draw the next token without appending it: (token, log-probability). `step` would draw the
@@ -462,24 +501,29 @@ impl PySampler {
         allowed: Option<&Bound<'_, PyAny>>,
     ) -> PyRes<(u32, f32)> {
         let drawn = self.draw_one(py, logits, allowed, false)?;
-        Ok((drawn.token, drawn.log_prob))
+        Ok((drawn.token, drawn.log_prob_of(self.logprobs)))
     }
 
-    /// Append tokens that the host chose; `logprobs` (under the processed law) advance mirostat.
-    #[pyo3(signature = (tokens, logprobs=None))]
+    /// Append tokens that the host chose; `logprobs` (under the processed law) advance mirostat,
+    /// `ln_kept` the global weight. Without them the one stays and the other becomes NaN.
+    #[pyo3(signature = (tokens, logprobs=None, ln_kept=None))]
     fn commit(
         &self,
         py: Python<'_>,
         tokens: &Bound<'_, PyAny>,
         logprobs: Option<Vec<f32>>,
+        ln_kept: Option<Vec<f32>>,
     ) -> PyRes<()> {
         let tokens = tokens_of(tokens, "tokens")?;
-        if logprobs.as_ref().is_some_and(|l| l.len() != tokens.len()) {
-            return Err(input(py, "logprobs", format!("must be {} numbers", tokens.len())));
+        for (what, given) in [("logprobs", &logprobs), ("ln_kept", &ln_kept)] {
+            if given.as_ref().is_some_and(|l| l.len() != tokens.len()) {
+                return Err(input(py, what, format!("must be {} numbers", tokens.len())));
+            }
         }
         self.with(py, |s| {
             for (i, &t) in tokens.iter().enumerate() {
-                s.observe_drawn(t, logprobs.as_ref().map_or(f32::NAN, |l| l[i]));
+                let at = |known: &Option<Vec<f32>>| known.as_ref().map_or(f32::NAN, |l| l[i]);
+                s.commit_known(t, at(&logprobs), at(&ln_kept));
             }
             Ok(())
         })
@@ -504,7 +548,8 @@ impl PySampler {
     /// An independent copy with the same seed and branch.
     fn fork(&self, py: Python<'_>) -> PyRes<Self> {
         let session = self.with(py, |s| Ok(s.clone()))?;
-        Ok(Self { inner: Mutex::new((session, ScaledRow::new())), draw: self.draw })
+        let inner = Mutex::new((session, ScaledRow::new()));
+        Ok(Self { inner, draw: self.draw, logprobs: self.logprobs, detail: self.detail })
     }
 
     fn __len__(&self, py: Python<'_>) -> PyRes<usize> {
@@ -522,6 +567,13 @@ impl PySampler {
     #[getter]
     fn mu(&self, py: Python<'_>) -> PyRes<Option<f32>> {
         self.with(py, |s| Ok(s.mu()))
+    }
+
+    /// Sum of ln Z_t over the generated tokens, or None unless `start(weighed=True)`; NaN after a
+    /// token whose kept mass is unknown.
+    #[getter]
+    fn log_global_weight(&self, py: Python<'_>) -> PyRes<Option<f64>> {
+        self.with(py, |s| Ok(s.log_global_weight()))
     }
 }
 
@@ -546,11 +598,11 @@ impl PySampler {
                 view.row(0),
                 allowed.as_ref().map(|a| a.row(0)),
                 (Hyper::default(), &[]),
-                (self.draw, Detail::Fast),
+                (self.draw, self.detail),
                 scaled,
             )?;
             if append {
-                session.commit(drawn.token, drawn.surprise);
+                session.commit_drawn(&drawn);
             }
             Ok(drawn)
         })
@@ -662,6 +714,16 @@ pub(crate) fn covers(
         Some(e) => Err(e),
         None => found.or_raise(py),
     }
+}
+
+/// (copies, symbols a copy) at the end of a sequence.
+#[pyfunction]
+pub(crate) fn repeats(py: Python<'_>, symbols: &Bound<'_, PyAny>) -> PyRes<(usize, usize)> {
+    let symbols = tokens_of(symbols, "symbols")?;
+    guard(py, || {
+        let found = repeat::repeats(&symbols);
+        Ok((found.count, found.period))
+    })
 }
 
 /// The target law of a request that starts with this pipeline.

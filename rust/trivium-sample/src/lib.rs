@@ -6,6 +6,7 @@
 //! | [`pipeline`] | [`Pipeline`]: rules in order as plain data; [`Session`]: a pipeline along a text |
 //! | [`history`] | prompt and output as the rules see them |
 //! | [`params`] | [`Params`]: the four parameters every stack has |
+//! | [`repeat`] | how often a sequence repeats its end |
 //! | [`without`] | Gumbel-top-k: ordered samples without replacement |
 //! | [`heal`] | prompts that end inside a token |
 //!
@@ -19,10 +20,11 @@ pub mod heal;
 pub mod history;
 mod params;
 pub mod pipeline;
+pub mod repeat;
 pub mod rules;
 pub mod without;
 
 pub use history::{History, Scope};
 pub use params::Params;
-pub use pipeline::{Detail, Drawn, Input, Order, Pipeline, Session, Step};
+pub use pipeline::{Detail, Drawn, Input, LogProbs, OnEmpty, Order, Pipeline, Session, Step};
 pub use rules::{Hyper, Processor};

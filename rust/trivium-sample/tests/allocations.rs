@@ -5,7 +5,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use trivium_core::{Address, Draw, ScaledRow, TargetLaw};
 use trivium_sample::rules::{
-    Dry, Frequency, MinP, NgramBlock, Repetition, Temperature, TopK, TopP, Typical, Xtc,
+    Dry, Frequency, MinP, Momentum, NgramBlock, Repetition, Rpg, Temperature, TopK, TopP, Typical,
+    Xtc,
 };
 use trivium_sample::{Detail, History, Hyper, Input, Params, Pipeline, Scope, Session, Step};
 
@@ -65,12 +66,14 @@ fn steady_state_allocates_nothing() {
         Repetition { penalty: 1.1, scope: Scope::All, window: Some(64) }.into(),
         Frequency { frequency: 0.1, presence: 0.1, scope: Scope::Generated, window: None }.into(),
         Dry { multiplier: 0.8, base: 1.75, allowed: 2, window: 1024, breakers: vec![] }.into(),
+        Rpg { include_prompt: true, ..Rpg::default() }.into(),
         Temperature { temperature: 0.8 }.into(),
         TopK { k: 200, ties: true }.into(),
         TopP { p: 0.95 }.into(),
         MinP { m: 0.01 }.into(),
         Typical { mass: 0.99, ties: false }.into(),
         Xtc { probability: 0.5, threshold: 0.1 }.into(),
+        Momentum::default().into(),
     ];
     let pipeline = Pipeline::new(steps).unwrap();
     let text: Vec<u32> = (0..900).map(|i| i * 31 % 211).collect();
@@ -88,6 +91,7 @@ fn steady_state_allocates_nothing() {
                     mu: f32::NAN,
                     hyper: Hyper::default(),
                     aux: &[],
+                    peers: &[],
                 };
                 pipeline.sample(&input, draw, Detail::Fast, row).unwrap();
             }

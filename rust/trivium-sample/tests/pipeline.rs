@@ -6,11 +6,14 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use trivium_core::{Address, Draw, Error, LogitsRow, ScaledRow, TargetLaw};
 use trivium_sample::rules::{
-    Allow, BadWords, Dry, Dynatemp, Epsilon, Eta, Forced, Forgetting, Frequency, LengthDecay,
-    LogitBias, MinLength, MinP, Mirostat, NgramBlock, Phase, Repetition, SelfDebias, SequenceBias,
-    Suppress, SurpriseOn, Temperature, TopH, TopK, TopNSigma, TopP, Typical, Xtc,
+    Allow, BadWords, Diversity, Dry, Dynatemp, EncoderNgram, EncoderRepetition, Epsilon, Eta,
+    Forced, Forgetting, Frequency, LengthDecay, LogitBias, MinLength, MinP, Mirostat, Momentum,
+    NgramBlock, Phase, Repetition, Rpg, SelfDebias, SequenceBias, Suppress, SurpriseOn,
+    Temperature, TopH, TopK, TopNSigma, TopP, Typical, Xtc,
 };
-use trivium_sample::{Detail, History, Hyper, Input, Order, Pipeline, Scope, Session, Step};
+use trivium_sample::{
+    Detail, History, Hyper, Input, LogProbs, OnEmpty, Order, Pipeline, Scope, Session, Step,
+};
 
 const P: [f64; 5] = [0.5, 0.25, 0.15, 0.07, 0.03];
 
@@ -27,6 +30,7 @@ fn input<'a>(logits: &'a [f32], history: &'a History) -> Input<'a> {
         mu: f32::NAN,
         hyper: Hyper::default(),
         aux: &[],
+        peers: &[],
     }
 }
 
@@ -219,6 +223,202 @@ fn naive_dry(d: &Dry, history: &[u32], z: &mut [f32]) {
 }
 
 #[test]
+fn momentum_resists_circles() {
+    let logits = ln(&P);
+    let choose = |m: &Momentum, text: &[u32]| {
+        let row = process(m.clone(), &logits, &History::new(text, &[]));
+        assert_eq!(ids(&row).len(), 1);
+        ids(&row)[0]
+    };
+    let m = Momentum::default();
+    // .5 - .2 R(1) = .3 against the unseen .25: greedy still.
+    assert_eq!(choose(&m, &[0]), 0);
+    // The second copy of 0 0 has l = 2: .5 - .4 against .25.
+    assert_eq!(choose(&m, &[0, 0]), 1);
+    // Both seen once: .3, .05, and the unseen .15.
+    assert_eq!(choose(&m, &[0, 1]), 0);
+    // 3 0 1 3 0: the token 1 would make a repetition of three, 0 one of one token.
+    assert_eq!(choose(&m, &[3, 0, 1, 3, 0]), 0);
+    // A greedy token that the text does not hold is chosen whatever the others are.
+    assert_eq!(choose(&m, &[1, 2, 3]), 0);
+    // R = 0 and alpha = 0 and one candidate are greedy.
+    for m in [
+        Momentum { resistance: vec![0.0; 6], ..m.clone() },
+        Momentum { alpha: 0.0, ..m.clone() },
+        Momentum { k: 1, ..m.clone() },
+    ] {
+        assert_eq!(choose(&m, &[0, 0, 0, 0]), 0);
+    }
+    // Infinite resistance from the first token on: never a seen one while an unseen one is left.
+    let strict = Momentum { resistance: vec![0.0], ..m.clone() };
+    assert_eq!(choose(&strict, &[0, 1]), 2);
+    assert_eq!(choose(&strict, &[0, 1, 2, 3, 4]), 0);
+    // Without the prompt nothing was seen.
+    assert_eq!(choose(&Momentum { include_prompt: false, ..m }, &[0, 0]), 0);
+}
+
+/// Momentum by its definition.
+fn naive_momentum(m: &Momentum, text: &[u32], z: &[f32]) -> u32 {
+    let total: f64 = z.iter().map(|&z| f64::from(z).exp()).sum();
+    let mut order: Vec<usize> = (0..z.len()).filter(|&t| z[t].is_finite()).collect();
+    order.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
+    if !text.contains(&(order[0] as u32)) {
+        return order[0] as u32;
+    }
+    let mut best = (f64::NEG_INFINITY, order[0]);
+    for &t in order.iter().take(m.k) {
+        let whole: Vec<u32> = text.iter().copied().chain([t as u32]).collect();
+        let length = (1..=text.len())
+            .filter(|&n| text.windows(n).any(|w| *w == whole[whole.len() - n..]))
+            .max()
+            .unwrap_or(0)
+            .min(m.cap);
+        let r = m.resistance.get(length).map_or(f64::INFINITY, |&r| f64::from(r));
+        let score = f64::from(z[t]).exp() / total - f64::from(m.alpha) * r;
+        if score > best.0 {
+            best = (score, t);
+        }
+    }
+    best.1 as u32
+}
+
+#[test]
+fn rpg_counts_copies() {
+    let rpg = Rpg { eos: vec![4], ..Rpg::default() };
+    let (less, more) = (0.9f32.ln(), -(0.8f32.ln()));
+    // a b three times: a would start the fourth.
+    let got = z_after(rpg.clone(), &[0, 1, 0, 1, 0, 1], 6);
+    assert_eq!(got, [1.0 + 3.0 * less, -1.0, 0.5, 2.0, -3.0 + 3.0 * more]);
+    // The prompt does not count unless it is asked for, and two copies are the least.
+    assert_eq!(z_after(rpg.clone(), &[0, 1, 0, 1], 1), [1.0, -1.0, 0.5, 2.0, -3.0]);
+    let all = Rpg { include_prompt: true, ..rpg.clone() };
+    let got = z_after(all, &[0, 1, 0, 1], 1);
+    assert_eq!(got, [1.0 + 2.0 * less, -1.0, 0.5, 2.0, -3.0 + 2.0 * more]);
+    // Tokens 0 and 2 are one symbol: a b c b is twice the same pattern, and both are less likely.
+    let classes = Rpg { symbols: vec![0, 1, 0, 1, 2], ..rpg.clone() };
+    let got = z_after(classes, &[0, 1, 2, 1], 4);
+    assert_eq!(got[..4], [1.0 + 2.0 * less, -1.0, 0.5 + 2.0 * less, 2.0]);
+    let neutral = Rpg { factor: 1.0, eos_factor: 1.0, ..rpg };
+    assert_eq!(z_after(neutral, &[0, 0, 0], 3), [1.0, -1.0, 0.5, 2.0, -3.0]);
+}
+
+#[test]
+fn rules_over_an_encoder_and_siblings() {
+    let r = EncoderRepetition { penalty: 2.0, tokens: vec![0, 1] };
+    assert_eq!(z_after(r, &[], 0), [2.0, -0.5, 0.5, 2.0, -3.0]);
+    let n = |n| EncoderNgram { n, tokens: vec![0, 1, 2, 0, 3] };
+    let mask =
+        |s: EncoderNgram, text: &[u32]| ids(&process(s, &[0.0; 5], &History::new(text, &[])));
+    assert_eq!(mask(n(2), &[4, 0]), [0, 2, 4]);
+    assert_eq!(mask(n(3), &[4, 0]), [0, 1, 2, 3, 4]);
+    assert_eq!(mask(n(1), &[]), [4]);
+    assert_eq!(mask(n(9), &[0]), [0, 1, 2, 3, 4]);
+    assert!(Step::from(n(2)).processor().forbids(1, &History::new(&[0], &[])));
+    let p = Pipeline::new(vec![Diversity { penalty: 0.5 }.into()]).unwrap();
+    let (mut row, history) = (ScaledRow::new(), History::default());
+    let x = input(&[1.0, -1.0, 0.5], &history);
+    p.process(&Input { peers: &[2, 0, 2, 9], ..x }, &mut row).unwrap();
+    assert_eq!(row.scaled(), [0.5, -1.0, -0.5]);
+    p.process(&x, &mut row).unwrap();
+    assert_eq!(row.scaled(), [1.0, -1.0, 0.5]);
+}
+
+#[test]
+fn policies_for_empty_rows() {
+    let steps = || -> Vec<Step> {
+        vec![
+            Suppress { tokens: vec![0, 1], begin_only: false }.into(),
+            Allow { tokens: vec![0, 1] }.into(),
+            LogitBias { bias: vec![(1, 1.0)] }.into(),
+        ]
+    };
+    let with = |policy| Pipeline::new(steps()).unwrap().with_on_empty(policy);
+    let (mut row, history) = (ScaledRow::new(), History::default());
+    let logits = ln(&[0.5, 0.3, 0.2]);
+    let e = with(OnEmpty::Error).process(&input(&logits, &history), &mut row).unwrap_err();
+    assert!(matches!(&e, Error::StateMismatch { found, .. } if found.contains("allow")), "{e}");
+    // Without the masks, but with everything else.
+    with(OnEmpty::Unmask).process(&input(&logits, &history), &mut row).unwrap();
+    assert_eq!(row.scaled(), [logits[0], logits[1] + 1.0, logits[2]]);
+    // The call's own mask holds.
+    let allowed = Some(&[0b100u32][..]);
+    with(OnEmpty::Unmask)
+        .process(&Input { allowed, ..input(&logits, &history) }, &mut row)
+        .unwrap();
+    assert_eq!(ids(&row), [2]);
+    let x = Input { allowed: Some(&[0]), ..input(&logits, &history) };
+    assert!(with(OnEmpty::Unmask).process(&x, &mut row).is_err());
+    // The end token, with the model's probability of it as the kept mass.
+    let end = with(OnEmpty::Eos(2));
+    let d = end.sample(&x, Draw::Cdf, Detail::Full, &mut row).unwrap();
+    assert_eq!((d.token, d.log_prob), (2, 0.0));
+    assert!((d.log_prob_raw - 0.2f32.ln()).abs() < 1e-6);
+    assert!((d.ln_kept - d.log_prob_raw).abs() < 1e-6);
+    // A row that the model spoiled stays an error; so does an end beyond the row.
+    for policy in [OnEmpty::Error, OnEmpty::Unmask, OnEmpty::Eos(2)] {
+        let dead = [0.0, f32::NEG_INFINITY, f32::NEG_INFINITY];
+        let only = Pipeline::new(vec![Allow { tokens: vec![1, 2] }.into()]).unwrap();
+        let done = only.with_on_empty(policy).process(&input(&dead, &history), &mut row);
+        assert_eq!(done.is_err(), policy != OnEmpty::Unmask, "{policy:?}");
+        let p = Pipeline::default().with_on_empty(policy);
+        assert!(p.process(&input(&[f32::NEG_INFINITY; 3], &history), &mut row).is_err());
+        assert!(p.process(&input(&[f32::NAN, 0.0, 0.0], &history), &mut row).is_err());
+        assert_eq!(Pipeline::from_json(&p.to_json().unwrap()).unwrap(), p);
+    }
+    assert!(with(OnEmpty::Eos(3)).process(&input(&logits, &history), &mut row).is_err());
+    assert_eq!(
+        with(OnEmpty::Unmask).to_json().unwrap().rsplit(',').next(),
+        Some("\"on_empty\":\"unmask\"}")
+    );
+    assert!(with(OnEmpty::Error).to_json().unwrap().ends_with("]}"));
+}
+
+/// The running weight of a session: local samples weighted by it have the global law, exactly.
+#[test]
+fn sessions_sum_the_kept_masses() {
+    let first = ln(&[0.6, 0.4]);
+    let second = [ln(&[0.9, 0.1]), ln(&[0.5, 0.5])];
+    let p = Arc::new(Pipeline::new(vec![Temperature { temperature: 0.5 }.into()]).unwrap());
+    let none = (Hyper::default(), &[][..]);
+    let mut row = ScaledRow::new();
+    let mut found = std::collections::BTreeMap::new();
+    for seed in 0..60 {
+        let mut s = Session::new(p.clone(), &[], seed, 0).weighed();
+        let full = (Draw::Cdf, Detail::Full);
+        let a = s.sample((&first[..]).into(), None, none, full, &mut row).unwrap();
+        s.commit_drawn(&a);
+        let z = &second[a.token as usize];
+        let b = s.sample((&z[..]).into(), None, none, full, &mut row).unwrap();
+        s.commit_drawn(&b);
+        let weight = s.log_global_weight().unwrap();
+        // Unnormalised global weight of the text: product of p^(1/T).
+        let local = f64::from(a.log_prob + b.log_prob);
+        found.insert((a.token, b.token), (local, weight));
+        // Back and forth, and a fork.
+        let mut fork = s.clone();
+        fork.rollback(1).unwrap();
+        assert!((fork.log_global_weight().unwrap() - f64::from(a.ln_kept)).abs() < 1e-9);
+        fork.commit_known(b.token, b.log_prob, b.ln_kept);
+        assert_eq!(fork.log_global_weight(), Some(weight));
+        fork.commit(0, f32::NAN);
+        assert!(fork.log_global_weight().unwrap().is_nan());
+        fork.rollback(3).unwrap();
+        assert_eq!(fork.log_global_weight(), Some(0.0));
+        assert_eq!(b.log_prob_of(LogProbs::Fused), b.log_prob_of(LogProbs::Raw));
+    }
+    // (a, 1) is rare locally; its weight follows from the others' total all the same.
+    let total = 0.7772 + 0.1066 * 2.0;
+    let kept: Vec<_> = found.iter().filter(|(k, _)| **k != (0, 1)).collect();
+    assert_eq!(kept.len(), 3, "{found:?}");
+    let mass: f64 = kept.iter().map(|(_, (l, w))| (l + w).exp()).sum();
+    for (text, (local, weight)) in kept {
+        let want = if text.0 == 0 { 0.7772 } else { 0.1066 };
+        assert!(((local + weight).exp() / mass * total - want).abs() < 1e-4, "{text:?}");
+    }
+    assert_eq!(Session::new(p, &[], 0, 0).log_global_weight(), None);
+}
+
+#[test]
 fn hard_masks_and_who_emptied_the_row() {
     let h = |t: &[u32]| History::new(t, &[]);
     let mask = |s: Step, history: &[u32]| ids(&process(s, &[0.0; 5], &h(history)));
@@ -391,6 +591,18 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|bias| LogitBias { bias }.into()),
         (0usize..9)
             .prop_map(move |new_tokens| { MinLength { new_tokens, total: 0, eos: eos() }.into() }),
+        (0f32..0.6, 1usize..7, 1usize..7, 1usize..8).prop_map(|(alpha, k, cap, table)| {
+            let resistance = (0..table).map(|r| r as f32).collect();
+            Momentum { alpha, k, cap, resistance, include_prompt: true }.into()
+        }),
+        (0.5f32..=1.0, any::<bool>()).prop_map(|(factor, classes)| {
+            let symbols = if classes { vec![0, 1, 0, 1] } else { vec![] };
+            Rpg { factor, eos: vec![2], include_prompt: true, symbols, ..Rpg::default() }.into()
+        }),
+        (0.5f32..2.0)
+            .prop_map(|penalty| EncoderRepetition { penalty, tokens: vec![0, 3, 500] }.into()),
+        (1usize..4).prop_map(|n| EncoderNgram { n, tokens: vec![0, 1, 2, 1, 0] }.into()),
+        (0f32..1.0).prop_map(|penalty| Diversity { penalty }.into()),
         (0f32..2.0).prop_map(move |length| {
             Forgetting { penalty: 1.3, window: 5, length, target: 9, eos: eos() }.into()
         }),
@@ -533,6 +745,9 @@ proptest! {
             LogitBias { bias: vec![] }.into(), SequenceBias { bias: vec![] }.into(),
             LengthDecay { start: 0, factor: 1.0, eos: vec![] }.into(),
             SelfDebias { decay: 0.0, epsilon: 0.01 }.into(),
+            Rpg { factor: 1.0, eos_factor: 1.0, eos: vec![1], ..Rpg::default() }.into(),
+            EncoderRepetition { penalty: 1.0, tokens: vec![1, 2] }.into(),
+            EncoderNgram { n: 3, tokens: vec![1, 2] }.into(), Diversity { penalty: 0.0 }.into(),
             Suppress { tokens: vec![], begin_only: false }.into(), BadWords { words: vec![] }.into(),
             Forced { at: vec![] }.into(), MinLength { new_tokens: 0, total: 0, eos: vec![] }.into(),
         ];
@@ -545,6 +760,19 @@ proptest! {
         let mut row = ScaledRow::new();
         all.process(&input(&logits, &h), &mut row).unwrap();
         prop_assert_eq!(row.scaled(), &logits[..]);
+    }
+
+    #[test]
+    fn momentum_equals_its_definition(
+        text in prop::collection::vec(0u32..8, 0..60),
+        z in prop::collection::vec(prop_oneof![9 => -3f32..3.0, 1 => Just(f32::NEG_INFINITY)], 8),
+        alpha in 0f32..0.4, k in 1usize..9, cap in 1usize..7, table in 1usize..8,
+    ) {
+        prop_assume!(z.iter().any(|z| z.is_finite()));
+        let resistance = (0..table).map(|r| 0.5 * r as f32).collect();
+        let m = Momentum { alpha: alpha + 0.01, k, cap, resistance, include_prompt: true };
+        let want = naive_momentum(&m, &text, &z);
+        prop_assert_eq!(ids(&process(m, &z, &History::new(&text, &[]))), [want]);
     }
 
     #[test]
@@ -638,6 +866,14 @@ fn bad_parameters_are_named() {
         Allow { tokens: vec![] }.into(),
         TopH { h: 0.0, cap: 100 }.into(),
         TopNSigma { n: f32::NAN }.into(),
+        Momentum { alpha: -0.1, ..Momentum::default() }.into(),
+        Momentum { k: 0, ..Momentum::default() }.into(),
+        Momentum { resistance: vec![f32::INFINITY], ..Momentum::default() }.into(),
+        Rpg { factor: 0.0, ..Rpg::default() }.into(),
+        Rpg { least: 1, ..Rpg::default() }.into(),
+        EncoderRepetition { penalty: 1.5, tokens: vec![2, 2] }.into(),
+        EncoderNgram { n: 0, tokens: vec![1] }.into(),
+        Diversity { penalty: f32::NAN }.into(),
     ];
     for step in bad {
         let name = step.name();

@@ -162,6 +162,12 @@ def test_orders() -> None:
         {"top_k": -1},
         {"steps": [{"rule": "top_q"}]},
         {"top_k": object()},
+        {"momentum": -1.0},
+        {"momentum": {"resistance": [-1.0]}},
+        {"rpg": 1.5},
+        {"diversity": -0.1},
+        {"encoder_repetition": {"tokens": [1]}},
+        {"encoder_no_repeat_ngram": {"n": 0, "tokens": [1]}},
     ],
 )
 def test_bad_parameters_are_input_errors(options) -> None:
@@ -417,6 +423,9 @@ PIPELINES = {
     "mirostat 1": {"mirostat": {"version": 1, "tau": 2.0}},
     "mirostat 2": {"mirostat": {"version": 2, "tau": 1.5}, "repetition_penalty": 1.1},
     "penalty decoding": {"penalty_decoding": {"penalty": 1.4, "window": 7}, "temperature": 0.6},
+    "rpg": {"rpg": {"factor": 0.6, "include_prompt": True}, "temperature": 0.8, "eos": 0},
+    "momentum": {"momentum": {"alpha": 0.1}},
+    "unmasked": {"no_repeat_ngram": 2, "allowed_tokens": [1, 2, 3, 4, 5], "on_empty": "unmask"},
 }
 
 

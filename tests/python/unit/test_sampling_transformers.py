@@ -13,6 +13,8 @@ pytestmark = pytest.mark.stack
 
 V = 200
 EOS = 7
+# Dense in the tokens of the histories, so that bigrams of it occur there.
+ENCODER = np.random.default_rng(2).integers(0, 20, size=120).tolist()
 
 
 def cases():
@@ -50,6 +52,22 @@ PAIRS = {
         {"sequence_bias": [([3], 2.0), ([4, 5], -1.5)]},
         lambda: [L.SequenceBiasLogitsProcessor([[[3], 2.0], [[4, 5], -1.5]])],
     ),
+    "encoder repetition": (
+        {"encoder_repetition": {"penalty": 1.4, "tokens": [3, 9, 3, 150]}},
+        lambda: [L.EncoderRepetitionPenaltyLogitsProcessor(1.4, torch.tensor([[3, 9, 3, 150]]))],
+    ),
+    "encoder ngram 1": (
+        {"encoder_no_repeat_ngram": {"n": 1, "tokens": ENCODER}},
+        lambda: [L.EncoderNoRepeatNGramLogitsProcessor(1, torch.tensor([ENCODER]))],
+    ),
+    "encoder ngram 2": (
+        {"encoder_no_repeat_ngram": {"n": 2, "tokens": ENCODER}},
+        lambda: [L.EncoderNoRepeatNGramLogitsProcessor(2, torch.tensor([ENCODER]))],
+    ),
+    "encoder ngram 3": (
+        {"encoder_no_repeat_ngram": {"n": 3, "tokens": ENCODER}},
+        lambda: [L.EncoderNoRepeatNGramLogitsProcessor(3, torch.tensor([ENCODER]))],
+    ),
     "min length": (
         {"min_length": 20, "eos": EOS},
         lambda: [L.MinLengthLogitsProcessor(20, EOS, device="cpu")],
@@ -79,10 +97,14 @@ def close(got: np.ndarray, want: np.ndarray) -> None:
 def test_rule_equals_the_processor(name) -> None:
     options, make = PAIRS[name]
     pipeline = Pipeline(**options)
+    changed = False
     for row, history in cases():
         if len(history) == 0 and name in ("repetition", "ngram 1", "ngram 2"):
             continue
-        close(pipeline.process(row, history=history), theirs(make(), row, history))
+        got = pipeline.process(row, history=history)
+        close(got, theirs(make(), row, history))
+        changed = changed or not np.array_equal(got, row)
+    assert changed
 
 
 def test_lengths_count_from_the_prompt() -> None:
@@ -104,6 +126,8 @@ def test_all_of_them_in_transformers_order() -> None:
     pipeline = Pipeline(
         order="transformers",
         sequence_bias=[([3], 1.0)],
+        encoder_repetition={"penalty": 1.1, "tokens": ENCODER[:9]},
+        encoder_no_repeat_ngram={"n": 2, "tokens": ENCODER},
         repetition_penalty=1.2,
         no_repeat_ngram=3,
         bad_words=[[4, 5]],
@@ -124,8 +148,10 @@ def test_all_of_them_in_transformers_order() -> None:
             continue
         processors = [
             L.SequenceBiasLogitsProcessor([[[3], 1.0]]),
+            L.EncoderRepetitionPenaltyLogitsProcessor(1.1, torch.tensor([ENCODER[:9]])),
             L.RepetitionPenaltyLogitsProcessor(1.2),
             L.NoRepeatNGramLogitsProcessor(3),
+            L.EncoderNoRepeatNGramLogitsProcessor(2, torch.tensor([ENCODER])),
             L.NoBadWordsLogitsProcessor([[4, 5]], eos_token_id=None),
             L.MinLengthLogitsProcessor(3, EOS, device="cpu"),
             L.SuppressTokensLogitsProcessor([1], device="cpu"),

@@ -8,16 +8,18 @@
 //! The order matters: temperature and truncation do not commute. [`Order`] holds the canonical order
 //! and those of three stacks.
 
+mod empty;
 mod order;
 mod session;
 mod step;
 
+pub use empty::OnEmpty;
 pub use order::Order;
 pub use session::Session;
 pub use step::Step;
 
 use crate::history::History;
-use crate::rules::{Context, Hyper, Mirostat, Phase, Row, Scratch, Temperature};
+use crate::rules::{Context, Hyper, Mirostat, Phase, Row, Scratch, Temperature, remove_others};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use trivium_core::error::{Error, Result};
@@ -29,6 +31,8 @@ use trivium_core::{Address, Draw, LogitsRow, ScaledRow, TokenId};
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
     steps: Vec<Step>,
+    #[serde(default, skip_serializing_if = "OnEmpty::is_error")]
+    on_empty: OnEmpty,
 }
 
 /// One row and what its rules may read.
@@ -48,6 +52,8 @@ pub struct Input<'a> {
     pub hyper: Hyper,
     /// Further rows of the host, for fusion.
     pub aux: &'a [LogitsRow<'a>],
+    /// Tokens that siblings chose at this step, for diversity.
+    pub peers: &'a [TokenId],
 }
 
 /// A drawn token and its logarithms.
@@ -68,6 +74,29 @@ pub struct Drawn {
     pub surprise: f32,
 }
 
+/// Which law a reported log-probability is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogProbs {
+    /// After every rule: the law that was drawn from.
+    #[default]
+    Processed,
+    /// The model's own.
+    Raw,
+    /// After fusion with other rows; the raw one where no rule fuses.
+    Fused,
+}
+
+impl Drawn {
+    /// The log-probability under a law; NaN where [`Detail`] left it out.
+    pub fn log_prob_of(&self, law: LogProbs) -> f32 {
+        match law {
+            LogProbs::Processed => self.log_prob,
+            LogProbs::Raw => self.log_prob_raw,
+            LogProbs::Fused => self.log_prob_fused,
+        }
+    }
+}
+
 /// What to compute besides the token and its processed log-probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Detail {
@@ -76,6 +105,17 @@ pub enum Detail {
     Fast,
     /// Everything: one more exponential a logit.
     Full,
+}
+
+/// Which rules run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All.
+    Whole,
+    /// All but the masks.
+    Unmasked,
+    /// Those that combine rows.
+    Fusion,
 }
 
 thread_local! {
@@ -109,7 +149,19 @@ impl Pipeline {
                 "hold mirostat twice; a text has one running target",
             ));
         }
-        Ok(Self { steps })
+        Ok(Self { steps, on_empty: OnEmpty::Error })
+    }
+
+    /// With a policy for rows that the masks empty.
+    #[must_use]
+    pub fn with_on_empty(mut self, on_empty: OnEmpty) -> Self {
+        self.on_empty = on_empty;
+        self
+    }
+
+    /// What happens to rows that the masks empty.
+    pub fn on_empty(&self) -> OnEmpty {
+        self.on_empty
     }
 
     /// Rules sorted by an order; rules of one kind stay as given.
@@ -128,7 +180,7 @@ impl Pipeline {
     pub fn from_json(text: &str) -> Result<Self> {
         let read: Self = serde_json::from_str(text)
             .map_err(|e| Error::input("pipeline", format!("is not the JSON of one: {e}")))?;
-        Self::new(read.steps)
+        Ok(Self::new(read.steps)?.with_on_empty(read.on_empty))
     }
 
     /// Canonical JSON: every parameter, in a fixed order, without spaces.
@@ -183,7 +235,7 @@ impl Pipeline {
     /// for ids of rules beyond the row; `InvalidInput` for row values out of range or without a rule
     /// that reads them.
     pub fn process(&self, input: &Input<'_>, out: &mut ScaledRow) -> Result<()> {
-        with_scratch(|scratch, _| self.run(input, out, scratch, false).map(|_| ()))
+        with_scratch(|scratch, _| self.run(input, out, scratch, Part::Whole).map(|_| ()))
     }
 
     /// Processes one row and draws from it.
@@ -198,7 +250,7 @@ impl Pipeline {
         row: &mut ScaledRow,
     ) -> Result<Drawn> {
         with_scratch(|scratch, floats| {
-            let done = self.run(input, row, scratch, false)?;
+            let done = self.run(input, row, scratch, Part::Whole)?;
             let token = row.draw(draw, input.address);
             self.describe(input, row, token, done, detail, (scratch, floats))
         })
@@ -242,7 +294,7 @@ impl Pipeline {
         drawn.log_prob_fused = drawn.log_prob_raw;
         if self.needs_aux() {
             let mut fused = ScaledRow::new();
-            self.run(input, &mut fused, scratch, true)?;
+            self.run(input, &mut fused, scratch, Part::Fusion)?;
             drawn.log_prob_fused = fused.log_prob(token);
         }
         Ok(drawn)
@@ -255,16 +307,42 @@ impl Pipeline {
         -ln / std::f32::consts::LN_2
     }
 
-    /// The rules over one row; returns 1 / T and ln of mirostat's share.
+    /// The rules over one row, and the policy; returns 1 / T and ln of mirostat's share.
     fn run(
         &self,
         input: &Input<'_>,
         out: &mut ScaledRow,
         scratch: &mut Scratch,
-        fusion_only: bool,
+        part: Part,
     ) -> Result<(f64, f32)> {
-        let width = input.logits.len();
-        self.check_row(input.hyper, width)?;
+        self.check_row(input.hyper, input.logits.len())?;
+        let done = self.pass(input, out, scratch, part);
+        let (Err(Error::StateMismatch { .. }), Part::Whole) = (&done, part) else { return done };
+        match self.on_empty {
+            OnEmpty::Error => done,
+            OnEmpty::Unmask => self.pass(input, out, scratch, Part::Unmasked),
+            OnEmpty::Eos(token) => {
+                out.load_raw(input.logits, None);
+                if out.scaled()[token as usize].is_finite() {
+                    remove_others(out.scaled_mut(), |t| t == token);
+                    out.settle().map(|()| (1.0, 0.0))
+                } else {
+                    done
+                }
+            }
+        }
+        .map_err(|e| self.blame(e, input))
+    }
+
+    /// Some of the rules over one row.
+    fn pass(
+        &self,
+        input: &Input<'_>,
+        out: &mut ScaledRow,
+        scratch: &mut Scratch,
+        part: Part,
+    ) -> Result<(f64, f32)> {
+        let fusion_only = part == Part::Fusion;
         let mut first = 0;
         let mut exponent = 1.0;
         let dirty = match self.steps.first() {
@@ -297,6 +375,7 @@ impl Pipeline {
             let phase = rule.phase();
             let skip = match phase {
                 Phase::Fusion => false,
+                Phase::Mask => part != Part::Whole,
                 // A point mass passes every truncation.
                 Phase::Truncation => fusion_only || (!row.dirty && row.inner.is_greedy()),
                 _ => fusion_only,
@@ -311,10 +390,11 @@ impl Pipeline {
                 mu,
                 hyper: input.hyper,
                 aux: input.aux,
+                peers: input.peers,
             };
-            rule.run(&mut row, &context).map_err(|e| self.blame(e, input))?;
+            rule.run(&mut row, &context)?;
         }
-        row.law().map_err(|e| self.blame(e, input))?;
+        row.law()?;
         Ok((row.exponent, row.ln_share))
     }
 
@@ -344,7 +424,8 @@ impl Pipeline {
         if hyper.min_p.is_some_and(|m| !(0.0..=1.0).contains(&m)) {
             return Err(Error::input("min_p", "a row's value is outside [0, 1]"));
         }
-        match self.steps.iter().filter_map(|s| s.processor().max_token()).max() {
+        let end = if let OnEmpty::Eos(t) = self.on_empty { Some(t) } else { None };
+        match self.steps.iter().filter_map(|s| s.processor().max_token()).chain(end).max() {
             Some(t) if t as usize >= width => {
                 Err(Error::OutOfVocabulary { token: i64::from(t), vocab: width })
             }
@@ -380,6 +461,7 @@ impl Pipeline {
                 mu: input.mu,
                 hyper: Hyper::default(),
                 aux: &[],
+                peers: &[],
             };
             let emptied = step.processor().run(&mut r, &context).is_err() || r.law().is_err();
             culprit = emptied.then_some(step.name());

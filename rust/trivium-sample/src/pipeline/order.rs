@@ -30,11 +30,15 @@ const TRANSFORMERS: &[&str] = &[
     "self_debias",
     "sequence_bias",
     "logit_bias",
+    "diversity",
+    "encoder_repetition",
     "repetition",
     "frequency",
     "forgetting",
     "dry",
+    "rpg",
     "ngram_block",
+    "encoder_ngram",
     "bad_words",
     "min_length",
     "allow",
@@ -53,6 +57,7 @@ const TRANSFORMERS: &[&str] = &[
     "top_n_sigma",
     "xtc",
     "mirostat",
+    "momentum",
 ];
 
 const LLAMA_CPP: &[&str] = &[
@@ -61,15 +66,19 @@ const LLAMA_CPP: &[&str] = &[
     "suppress",
     "min_length",
     "ngram_block",
+    "encoder_ngram",
     "bad_words",
     "forced",
     "logit_bias",
     "sequence_bias",
     "length_decay",
+    "diversity",
+    "encoder_repetition",
     "repetition",
     "frequency",
     "forgetting",
     "dry",
+    "rpg",
     "top_n_sigma",
     "top_k",
     "typical",
@@ -82,6 +91,7 @@ const LLAMA_CPP: &[&str] = &[
     "temperature",
     "dynatemp",
     "mirostat",
+    "momentum",
 ];
 
 const VLLM: &[&str] = &[
@@ -91,13 +101,17 @@ const VLLM: &[&str] = &[
     "min_length",
     "suppress",
     "ngram_block",
+    "encoder_ngram",
     "forced",
     "logit_bias",
     "sequence_bias",
+    "diversity",
+    "encoder_repetition",
     "repetition",
     "frequency",
     "forgetting",
     "dry",
+    "rpg",
     "length_decay",
     "temperature",
     "dynatemp",
@@ -111,6 +125,7 @@ const VLLM: &[&str] = &[
     "top_n_sigma",
     "xtc",
     "mirostat",
+    "momentum",
 ];
 
 impl Order {

@@ -9,7 +9,7 @@
 //! token's log-probability, which mirostat needs. A token of unknown probability leaves mirostat's
 //! target where it was.
 
-use super::{Detail, Drawn, Input, Pipeline};
+use super::{Detail, Drawn, Input, OnEmpty, Pipeline, Step};
 use crate::history::History;
 use crate::rules::{Hyper, Mirostat, Phase, SurpriseOn};
 use std::sync::Arc;
@@ -25,6 +25,9 @@ pub struct Session {
     branch: u32,
     /// Mirostat's target after the prompt and after each generated token; empty without mirostat.
     mu: Vec<f32>,
+    /// Running `Σ ln Z_t` after the prompt and after each generated token; empty unless asked for,
+    /// because a fork copies it.
+    weights: Vec<f64>,
 }
 
 impl Session {
@@ -32,7 +35,20 @@ impl Session {
     pub fn new(pipeline: Arc<Pipeline>, prompt: &[TokenId], seed: u64, branch: u32) -> Self {
         let history = History::new(prompt, &pipeline.ngrams());
         let mu = pipeline.mirostat().map(Mirostat::initial).into_iter().collect();
-        Self { pipeline, history, seed, branch, mu }
+        Self { pipeline, history, seed, branch, mu, weights: Vec::new() }
+    }
+
+    /// Keeps the running `log_global_weight` from here on.
+    #[must_use]
+    pub fn weighed(mut self) -> Self {
+        self.weights = vec![0.0; self.history.generated_len() + 1];
+        self
+    }
+
+    /// `Σ ln Z_t` over the generated tokens: what turns the locally normalised law of texts into the
+    /// global one. NaN after a token whose kept mass is unknown; None unless [`weighed`](Self::weighed).
+    pub fn log_global_weight(&self) -> Option<f64> {
+        self.weights.last().copied()
     }
 
     /// The pipeline.
@@ -73,6 +89,20 @@ impl Session {
                 "verification has no rows of the biased prompts; fuse the rows before verify",
             ));
         }
+        if self.pipeline.steps().iter().any(|s| matches!(s, Step::Diversity(_))) {
+            return Err(Error::unsupported(
+                "Hamming diversity",
+                at,
+                "verification knows no siblings; sample with peers instead",
+            ));
+        }
+        if let OnEmpty::Eos(_) = self.pipeline.on_empty() {
+            return Err(Error::unsupported(
+                "on_empty with an end token",
+                at,
+                "it could break the constraint of a request; use \"error\" or \"unmask\"",
+            ));
+        }
         if self.pipeline.mirostat().is_some_and(|m| m.surprise_on == SurpriseOn::Full) {
             return Err(Error::unsupported(
                 "mirostat with surprise_on=\"full\"",
@@ -98,6 +128,7 @@ impl Session {
             mu: self.mu().unwrap_or(f32::NAN),
             hyper,
             aux,
+            peers: &[],
         }
     }
 
@@ -118,7 +149,25 @@ impl Session {
 
     /// Appends a token with its surprise in bits, as [`Drawn`] reports it; NaN where unknown.
     pub fn commit(&mut self, token: TokenId, surprise: f32) {
+        self.append(token, surprise, f32::NAN);
+    }
+
+    /// Appends a token that [`sample`](Self::sample) drew.
+    pub fn commit_drawn(&mut self, drawn: &Drawn) {
+        self.append(drawn.token, drawn.surprise, drawn.ln_kept);
+    }
+
+    /// Appends a token with its log-probability under the processed law and the kept mass, as the
+    /// host knows them; NaN where unknown.
+    pub fn commit_known(&mut self, token: TokenId, log_prob: f32, ln_kept: f32) {
+        self.append(token, self.pipeline.surprise(log_prob, 0.0), ln_kept);
+    }
+
+    fn append(&mut self, token: TokenId, surprise: f32, ln_kept: f32) {
         self.history.push(token);
+        if let Some(&sum) = self.weights.last() {
+            self.weights.push(sum + f64::from(ln_kept));
+        }
         if let (Some(m), Some(&mu)) = (self.pipeline.mirostat(), self.mu.last()) {
             self.mu.push(if surprise.is_finite() { m.next(mu, surprise) } else { mu });
         }
@@ -132,6 +181,9 @@ impl Session {
         self.history.rollback(n)?;
         if !self.mu.is_empty() {
             self.mu.truncate(self.mu.len() - n);
+        }
+        if !self.weights.is_empty() {
+            self.weights.truncate(self.weights.len() - n);
         }
         Ok(())
     }

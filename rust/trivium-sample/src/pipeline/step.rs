@@ -1,9 +1,10 @@
 //! The rules as one data type, tagged by name in JSON.
 
 use crate::rules::{
-    Allow, BadWords, Dry, Dynatemp, Epsilon, Eta, Forced, Forgetting, Frequency, LengthDecay,
-    LogitBias, MinLength, MinP, Mirostat, NgramBlock, Processor, Repetition, SelfDebias,
-    SequenceBias, Suppress, Temperature, TopH, TopK, TopNSigma, TopP, Typical, Xtc,
+    Allow, BadWords, Diversity, Dry, Dynatemp, EncoderNgram, EncoderRepetition, Epsilon, Eta,
+    Forced, Forgetting, Frequency, LengthDecay, LogitBias, MinLength, MinP, Mirostat, Momentum,
+    NgramBlock, Processor, Repetition, Rpg, SelfDebias, SequenceBias, Suppress, Temperature, TopH,
+    TopK, TopNSigma, TopP, Typical, Xtc,
 };
 use serde::{Deserialize, Serialize};
 
@@ -49,14 +50,18 @@ steps! {
     Suppress = "suppress",
     MinLength = "min_length",
     NgramBlock = "ngram_block",
+    EncoderNgram = "encoder_ngram",
     BadWords = "bad_words",
     Forced = "forced",
     LogitBias = "logit_bias",
     SequenceBias = "sequence_bias",
+    Diversity = "diversity",
+    EncoderRepetition = "encoder_repetition",
     Repetition = "repetition",
     Frequency = "frequency",
     Forgetting = "forgetting",
     Dry = "dry",
+    Rpg = "rpg",
     LengthDecay = "length_decay",
     Temperature = "temperature",
     Dynatemp = "dynatemp",
@@ -70,4 +75,5 @@ steps! {
     TopNSigma = "top_n_sigma",
     Xtc = "xtc",
     Mirostat = "mirostat",
+    Momentum = "momentum",
 }

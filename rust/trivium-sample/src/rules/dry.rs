@@ -113,7 +113,7 @@ impl Dry {
 }
 
 /// Longest common prefix of a sequence with each of its suffixes, in linear time.
-fn z_function(s: &[TokenId], z: &mut Vec<u32>) {
+pub(crate) fn z_function(s: &[TokenId], z: &mut Vec<u32>) {
     z.clear();
     z.resize(s.len(), 0);
     let (mut left, mut right) = (0, 0);

@@ -14,8 +14,10 @@ use trivium_core::{Address, LogitsRow, ScaledRow, TokenId};
 mod allow;
 mod bad_words;
 mod bias;
+mod diversity;
 mod dry;
 mod dynatemp;
+mod encoder;
 mod epsilon;
 mod eta;
 mod forced;
@@ -25,9 +27,11 @@ mod length_decay;
 mod min_length;
 mod min_p;
 mod mirostat;
+mod momentum;
 mod ngram;
 mod prefix;
 mod repetition;
+mod rpg;
 mod self_debias;
 mod suppress;
 mod temperature;
@@ -41,8 +45,10 @@ mod xtc;
 pub use allow::Allow;
 pub use bad_words::{BadWords, SequenceBias};
 pub use bias::LogitBias;
+pub use diversity::Diversity;
 pub use dry::Dry;
 pub use dynatemp::Dynatemp;
+pub use encoder::{EncoderNgram, EncoderRepetition};
 pub use epsilon::Epsilon;
 pub use eta::Eta;
 pub use forced::Forced;
@@ -52,8 +58,10 @@ pub use length_decay::LengthDecay;
 pub use min_length::MinLength;
 pub use min_p::MinP;
 pub use mirostat::{Mirostat, SurpriseOn};
+pub use momentum::Momentum;
 pub use ngram::NgramBlock;
 pub use repetition::Repetition;
+pub use rpg::Rpg;
 pub use self_debias::SelfDebias;
 pub use suppress::Suppress;
 pub use temperature::Temperature;
@@ -64,6 +72,7 @@ pub use top_p::TopP;
 pub use typical::Typical;
 pub use xtc::Xtc;
 
+pub(crate) use dry::z_function;
 pub(crate) use min_p::apply as apply_min_p;
 pub(crate) use prefix::{Candidate, fixed};
 pub(crate) use top_k::apply as apply_top_k;
@@ -146,6 +155,8 @@ pub struct Context<'a> {
     pub hyper: Hyper,
     /// Further rows of the host, for fusion.
     pub aux: &'a [LogitsRow<'a>],
+    /// Tokens that siblings chose at this step.
+    pub peers: &'a [TokenId],
 }
 
 /// Buffers of the rules, reused from row to row.

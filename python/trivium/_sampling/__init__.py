@@ -1,0 +1,1 @@
+"""Parts of `trivium.sampling`, which is where they are imported from."""
