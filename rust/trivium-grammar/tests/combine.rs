@@ -202,3 +202,42 @@ fn a_special_vocabulary_is_shared_not_copied() {
     let or = GrammarMask::or(&[&a, &regex("b", &vocab, true)], limits()).unwrap();
     assert!(Arc::ptr_eq(or.vocab(), &vocab));
 }
+
+/// Loops under length intervals and complements, over a vocabulary large enough for slices.
+#[test]
+fn slices_change_no_mask_of_a_combination() {
+    let mut x = 11u64;
+    let mut random = |n: usize| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (x >> 33) as usize % n
+    };
+    let pieces = ["a", "b", "c", "-", "ab", "\u{e9}", "1", ".", "cab"];
+    let tokens: Vec<Vec<u8>> = (0..2500)
+        .map(|_| (0..=random(7)).map(|_| pieces[random(pieces.len())]).collect::<String>().into())
+        .collect();
+    let vocab = vocab(&tokens.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let make = |p: &str| regex(p, &vocab, true);
+    let never = |p: &str| GrammarMask::not(&regex(p, &vocab, false), limits()).unwrap();
+    for (x, y) in [
+        (make("[a-c]+(-[a-c]+)*"), make("(?s).{0,20}")),
+        (make("[a-c]([a-c1]{0,9}[a-c])?(\\.[a-c]([a-c1]{0,9}[a-c])?)*"), make("(?s).{0,17}")),
+        (make("(?s).{3,30}"), never("cab")),
+        (make("[a-c]{0,8}(-[a-c]{2,5}){2,4}"), make("(?s).{0,24}")),
+        (make("([a-c]{1,4}-){3,}1"), make("(?s).{0,25}")),
+        (never("ab1|c\\.c"), never("-a")),
+    ] {
+        let g = GrammarMask::and(&[&x, &y], limits()).unwrap();
+        let mut m = g.matcher();
+        for step in 0..60 {
+            let mut row = vec![0; m.words()];
+            m.fill(&mut row).unwrap();
+            assert_eq!(row, m.mask_slow().unwrap(), "after {:?}", m.tokens());
+            let ids: Vec<u32> = mask::iter(&row).filter(|&t| !vocab.is_eos(t)).collect();
+            if ids.is_empty() || step % 9 == 8 {
+                m.reset();
+            } else {
+                assert!(m.commit(ids[random(ids.len())]).unwrap());
+            }
+        }
+    }
+}

@@ -5,12 +5,12 @@
 //!
 //! Reading (`row`, `accepting`) takes no lock once a state was left before; extending takes one.
 
-use super::charset::{self, Range};
-use super::expr::{Arena, EMPTY, Expr, ExprId};
+use super::charset::Range;
+use super::expr::{Arena, EMPTY, ExprId};
 use super::look::Ctx;
+use super::loops::Loop;
 use super::markers;
 use super::print::{self, Print};
-use super::spell;
 use super::table::{DEAD, Info, Row, Run, StateId, Table};
 use super::utf8::{NOWHERE, NodeId, Step, Steps, Templates};
 use crate::error::{Error, Result};
@@ -318,61 +318,12 @@ impl Core {
 
     /// The largest loop over one class that a pure residual begins with.
     fn find_run(&mut self, e: ExprId) -> Result<Option<Run>> {
-        // Number of characters, size of the class, class.
-        let mut best: Option<(u32, u64, Arc<[Range]>)> = None;
-        let mut offer = |max: u32, set: Arc<[Range]>| {
-            let size = set.iter().map(|r| u64::from(r.1 - r.0) + 1).sum();
-            // Beyond 64 characters one more makes no difference to tokens.
-            if best.as_ref().is_none_or(|b| (b.0.min(64), b.1) < (max.min(64), size)) {
-                best = Some((max, size, set));
-            }
-        };
-        let mut todo = vec![e];
-        let mut budget = 64; // loops hide near the head; wide unions are not searched through
-        while let Some(e) = todo.pop() {
-            budget -= 1;
-            if budget == 0 {
-                break;
-            }
-            match self.arena.node(e) {
-                Expr::Concat(h, t) => {
-                    todo.push(*h);
-                    if self.arena.nullable(*h, Ctx::Other, Ctx::Other) {
-                        todo.push(*t);
-                    }
-                }
-                Expr::Union(members) => todo.extend(members.iter().take(32)),
-                Expr::Repeat { body, max, .. } => {
-                    let class = match self.arena.node(*body) {
-                        Expr::Class(c) => Some(*c),
-                        Expr::Union(m) => m.iter().find_map(|&m| match self.arena.node(m) {
-                            Expr::Class(c) => Some(*c),
-                            _ => None,
-                        }),
-                        _ => None,
-                    };
-                    match class {
-                        Some(c) => offer(*max, Arc::clone(self.arena.classes.get(c))),
-                        None => todo.push(*body),
-                    }
-                }
-                &Expr::Spell { inner, .. } => {
-                    if let Some((set, max)) = self.arena.own_loop(inner)? {
-                        let set = charset::intersect(&set, &spell::RAW);
-                        if !set.is_empty() {
-                            offer(max, set.into());
-                        }
-                    }
-                }
-                Expr::Inter(_) | Expr::Not(_) => {
-                    if let Some((set, max)) = self.arena.own_loop(e)? {
-                        offer(max, set);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(best.map(|(max, _, class)| Run { class, max }))
+        // Beyond 64 characters one more makes no difference to tokens.
+        let rank =
+            |l: &Loop| (l.max.min(64), l.set.iter().map(|r| u64::from(r.1 - r.0) + 1).sum::<u64>());
+        let loops = self.arena.loops(e)?;
+        let best = loops.into_iter().max_by_key(rank);
+        Ok(best.map(|l| Run { class: l.set, max: l.max }))
     }
 
     fn expand(

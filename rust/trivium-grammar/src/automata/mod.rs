@@ -29,6 +29,7 @@ pub(crate) mod expr;
 pub(crate) mod facts;
 pub(crate) mod live;
 pub(crate) mod look;
+pub(crate) mod loops;
 pub(crate) mod markers;
 pub(crate) mod number;
 pub(crate) mod print;

@@ -64,39 +64,40 @@ fn date() -> String {
     )
 }
 
-/// Minutes of a day.
-const DAY: u32 = 24 * 60;
-
 fn time(arena: &mut Arena) -> Result<ExprId> {
     let ordinary = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?\
                     (?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
     let ordinary = pattern(arena, ordinary)?;
-    // A leap second is inserted at 23:59:60 UTC, so the local time fixes the offset.
-    let second = pattern(arena, ":60(?:\\.[0-9]+)?")?;
-    let clock = |minutes: u32| format!("{:02}:{:02}", minutes / 60, minutes % 60);
-    let mut hours = Vec::with_capacity(24);
-    for hour in 0..24 {
-        let mut members = Vec::with_capacity(60);
-        for minute in 0..60 {
-            let local = hour * 60 + minute;
-            let east = (local + DAY - (DAY - 1)) % DAY;
-            let mut zones = vec![
-                arena.literal(&format!("+{}", clock(east))),
-                arena.literal(&format!("-{}", clock((DAY - east) % DAY))),
-            ];
-            if east == 0 {
-                zones.push(arena.class(vec![(0x5a, 0x5a), (0x7a, 0x7a)]));
-            }
-            let zone = arena.union(&zones);
-            let minute = arena.literal(&format!("{minute:02}"));
-            members.push(arena.sequence(&[minute, second, zone]));
-        }
-        let minutes = arena.union(&members);
-        let hour = arena.literal(&format!("{hour:02}:"));
-        hours.push(arena.concat(hour, minutes));
-    }
-    let leap = arena.union(&hours);
+    let leap = leap_second(arena)?;
     Ok(arena.union(&[ordinary, leap]))
+}
+
+/// A leap second is inserted at 23:59:60 UTC, so the local time fixes the offset. Hours and minutes
+/// fix those of the offset one by one, except east of Greenwich in a minute 59, which carries.
+fn leap_second(arena: &mut Arena) -> Result<ExprId> {
+    let two = "[0-9]{2}";
+    let rest = ":60(?:\\.[0-9]+)?";
+    let all = |f: &dyn Fn(u32) -> String, n: u32| -> String {
+        (0..n).map(f).collect::<Vec<_>>().join("|")
+    };
+    let both = |arena: &mut Arena, hours: String, minutes: String| -> Result<ExprId> {
+        let (hours, minutes) = (pattern(arena, &hours)?, pattern(arena, &minutes)?);
+        Ok(arena.inter(&[hours, minutes]))
+    };
+    let west = both(
+        arena,
+        all(&|h| format!("{h:02}:{two}{rest}-{:02}:{two}", 23 - h), 24),
+        all(&|m| format!("{two}:{m:02}{rest}-{two}:{:02}", 59 - m), 60),
+    )?;
+    let east = both(
+        arena,
+        all(&|h| format!("{h:02}:{two}{rest}[+]{h:02}:{two}"), 24),
+        all(&|m| format!("{two}:{m:02}{rest}[+]{two}:{:02}", m + 1), 59),
+    )?;
+    let carried =
+        pattern(arena, &all(&|h| format!("{h:02}:59{rest}[+]{:02}:00", (h + 1) % 24), 24))?;
+    let zulu = pattern(arena, &format!("23:59{rest}[Zz]"))?;
+    Ok(arena.union(&[west, east, carried, zulu]))
 }
 
 fn date_time(arena: &mut Arena) -> Result<ExprId> {
@@ -287,6 +288,27 @@ mod tests {
     fn leap_seconds_fall_on_the_end_of_a_day_in_greenwich() {
         let mut arena = Arena::new(1 << 26);
         let e = time(&mut arena).unwrap();
+        // Every local minute with every offset.
+        for local in 0..24 * 60 {
+            for offset in (0..24 * 60).step_by(7).chain([local, (local + 1) % (24 * 60)]) {
+                for east in [true, false] {
+                    let utc = if east { local + 24 * 60 - offset } else { local + offset };
+                    let text = format!(
+                        "{:02}:{:02}:60{}{:02}:{:02}",
+                        local / 60,
+                        local % 60,
+                        if east { '+' } else { '-' },
+                        offset / 60,
+                        offset % 60,
+                    );
+                    if local % 61 == 0 || utc % (24 * 60) == 24 * 60 - 1 {
+                        arena.refuel();
+                        let valid = utc % (24 * 60) == 24 * 60 - 1;
+                        assert_eq!(arena.matches(e, &text).unwrap(), valid, "{text}");
+                    }
+                }
+            }
+        }
         for (text, valid) in [
             ("23:59:60Z", true),
             ("23:59:60+00:00", true),
