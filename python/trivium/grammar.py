@@ -290,9 +290,9 @@ class GrammarMask:
         Parameters
         ----------
         text : str
-            The grammar. Operators of both syntaxes: ``| ( ) * + ?``, texts, classes, ``/pattern/``,
-            ``<|name|>`` and ``<[ids]>`` for special tokens, ``%json {...}``, ``&`` and ``~`` between
-            terminals.
+            The grammar. Operators of both syntaxes: ``| ( ) * + ?``, texts, classes,
+            ``/pattern/``, ``<|name|>`` and ``<[ids]>`` for special tokens, ``%json {...}``, ``&``
+            and ``~`` between terminals.
         vocab : Vocabulary
             Whose tokens are masked.
         syntax : {"ebnf", "gbnf", "lark"}, optional
