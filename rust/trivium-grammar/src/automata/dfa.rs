@@ -41,6 +41,8 @@ struct Core {
     templates: Templates,
     /// Answers of [`Automaton::uniform`].
     uniform: FxHashMap<(StateId, Arc<[Range]>), Option<StateId>>,
+    /// Answers of [`Automaton::reach`].
+    reach: FxHashMap<StateId, Arc<[u64]>>,
     rows: usize,
     bytes: usize,
     deadline: Option<Instant>,
@@ -96,6 +98,7 @@ impl Automaton {
             middles: FxHashMap::default(),
             templates: Templates::default(),
             uniform: FxHashMap::default(),
+            reach: FxHashMap::default(),
             rows: 0,
             bytes: 0,
             deadline,
@@ -161,6 +164,29 @@ impl Automaton {
     /// Whether expressions end in markers.
     pub(crate) fn has_markers(&self) -> bool {
         self.marked.load(Ordering::Relaxed)
+    }
+
+    /// The lexemes that some text may complete from a state, as bits; for expressions whose markers are
+    /// small numbers.
+    pub(crate) fn reach(&self, state: StateId) -> Result<Arc<[u64]>> {
+        let mut core = lock(&self.core)?;
+        if let Some(known) = core.reach.get(&state) {
+            return Ok(Arc::clone(known));
+        }
+        let mut bits = Vec::new();
+        // States inside a character lead to complete ones.
+        let mut todo = vec![state];
+        while let Some(s) = todo.pop() {
+            match core.states.get(s as usize) {
+                Some(Kind::Boundary(e, _)) => markers::reachable(&core.arena, *e, &mut bits),
+                Some(Kind::Middle(_, targets)) => todo.extend(targets.iter()),
+                _ => {}
+            }
+        }
+        let bits: Arc<[u64]> = bits.into();
+        core.bytes += 48 + bits.len() * 8;
+        core.reach.insert(state, Arc::clone(&bits));
+        Ok(bits)
     }
 
     /// The fingerprint of what may follow a state; `None` inside a character.

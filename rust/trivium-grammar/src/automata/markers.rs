@@ -45,3 +45,30 @@ pub(super) fn of(arena: &Arena, expr: ExprId) -> Box<[u32]> {
     out.dedup();
     out.into()
 }
+
+/// The markers that some text may lead to, as bits.
+pub(super) fn reachable(arena: &Arena, expr: ExprId, out: &mut Vec<u64>) {
+    let mut todo = vec![expr];
+    let mut seen = rustc_hash::FxHashSet::default();
+    while let Some(e) = todo.pop() {
+        if !seen.insert(e) {
+            continue;
+        }
+        match arena.node(e) {
+            Expr::Class(c) => {
+                for r in arena.classes.get(*c).iter().filter(|r| r.0 >= FIRST) {
+                    for m in (r.0 - FIRST..=r.1 - FIRST).map(|m| m as usize) {
+                        if out.len() <= m / 64 {
+                            out.resize(m / 64 + 1, 0);
+                        }
+                        out[m / 64] |= 1 << (m % 64);
+                    }
+                }
+            }
+            // Markers stand last.
+            Expr::Concat(_, t) => todo.push(*t),
+            Expr::Union(members) => todo.extend(members.iter()),
+            _ => {}
+        }
+    }
+}

@@ -30,7 +30,8 @@ use std::sync::Arc;
 pub(super) struct Thread {
     /// State of the lexeme; [`DEAD`] at the end of the text; [`SPECIAL`] before a special token.
     pub(super) q: StateId,
-    /// State in the keys that may not be completed, or [`DEAD`]; the step before a special token.
+    /// State in the keys that may not be completed, or [`DEAD`]; the declared keys that may be, as
+    /// [`OFFER`] and a number; the step before a special token.
     pub(super) shadow: StateId,
     /// What was read of a key that must be remembered.
     pub(super) text: TextId,
@@ -41,12 +42,20 @@ pub(super) struct Thread {
 /// Lexeme state of a thread that waits for a special token.
 pub(super) const SPECIAL: StateId = StateId::MAX;
 
+/// Bit of a shadow that names a set of declared keys.
+pub(super) const OFFER: u32 = 1 << 31;
+
 /// The text may end.
 pub(super) const END: Thread = Thread { q: DEAD, shadow: DEAD, text: text::NONE, stack: BOTTOM };
 
 impl Thread {
     fn plain(q: StateId, stack: StackId) -> Self {
         Self { q, shadow: DEAD, text: text::NONE, stack }
+    }
+
+    /// Whether only some of the lexemes that its state knows may be completed.
+    pub(super) fn is_offer(self) -> bool {
+        self.q != SPECIAL && self.shadow & OFFER != 0
     }
 
     pub(super) fn reads_text(self) -> bool {
@@ -149,6 +158,16 @@ struct Marks {
     comma: StateId,
 }
 
+/// Whether two sets of bits share one.
+pub(super) fn intersects(a: &[u64], b: &[u64]) -> bool {
+    a.iter().zip(b).any(|(x, y)| x & y != 0)
+}
+
+/// Whether a bit is set.
+pub(super) fn holds(bits: &[u64], at: u32) -> bool {
+    bits.get(at as usize / 64).is_some_and(|w| w >> (at % 64) & 1 == 1)
+}
+
 /// What does not change while reading.
 #[derive(Clone, Copy)]
 pub(super) struct Cx<'a> {
@@ -195,7 +214,11 @@ pub(super) struct Core {
     nodes: FxHashMap<NodeId, Arc<[Ready]>>,
     lexemes: FxHashMap<ExprId, StateId>,
     places: FxHashMap<Box<[u32]>, StateId>,
-    keys: FxHashMap<(u32, Box<[u32]>), StateId>,
+    /// Where the declared keys of an object begin, and those of a language of others.
+    keys: FxHashMap<(u32, u32), StateId>,
+    offers: Vec<Arc<[u64]>>,
+    offer_index: FxHashMap<Arc<[u64]>, u32>,
+    reach: FxHashMap<StateId, Arc<[u64]>>,
     key_parts: FxHashMap<(u32, u32), ExprId>,
     shadows: FxHashMap<(u32, WrittenId), StateId>,
     fresh: FxHashMap<(ExprId, WrittenId), StateId>,
@@ -219,6 +242,9 @@ impl Core {
             lexemes: FxHashMap::default(),
             places: FxHashMap::default(),
             keys: FxHashMap::default(),
+            offers: Vec::new(),
+            offer_index: FxHashMap::default(),
+            reach: FxHashMap::default(),
             key_parts: FxHashMap::default(),
             shadows: FxHashMap::default(),
             fresh: FxHashMap::default(),
@@ -504,7 +530,11 @@ impl Core {
             return Ok(uncertain);
         }
         let mut next = Thread { q: to, ..t };
-        if t.shadow != DEAD {
+        if t.is_offer() {
+            if !self.serves(cx, t, to)? {
+                return Ok(false);
+            }
+        } else if t.shadow != DEAD {
             next.shadow = cx.automaton.row(t.shadow)?[usize::from(byte)];
             if next.shadow != DEAD && cx.automaton.accepting(next.shadow)? {
                 return Ok(false);
@@ -516,6 +546,9 @@ impl Core {
         let mut uncertain = false;
         if !markers.is_empty() && !is_greedy(markers) {
             for &marker in markers {
+                if self.offered(t).is_some_and(|set| !holds(set, marker)) {
+                    continue;
+                }
                 let exit = self.exit(cx, next.stack, marker, next.text)?;
                 out.extend_from_slice(&exit.threads);
                 uncertain |= exit.uncertain;
@@ -643,20 +676,60 @@ impl Core {
         Ok(expr)
     }
 
-    /// Where the given keys of an object begin.
-    fn key_state(&mut self, cx: Cx<'_>, plan: u32, members: &[u32]) -> Result<StateId> {
-        let key = (plan, members.into());
+    /// Where the keys of an object begin: those of a language of others, or all that are declared. One
+    /// automaton serves whatever subset of them is offered.
+    fn key_state(&mut self, cx: Cx<'_>, plan: u32, other: Option<u32>) -> Result<StateId> {
+        let key = (plan, other.unwrap_or(u32::MAX));
         if let Some(&q) = self.keys.get(&key) {
             return Ok(q);
         }
-        let mut parts = Vec::with_capacity(members.len());
-        for &m in members {
+        let n = self.objects[plan as usize].spec.members.len() as u32;
+        let wanted = other.map_or(0..n, |j| j..j + 1);
+        let mut parts = Vec::with_capacity(wanted.len());
+        for m in wanted {
             parts.push(self.key_part(cx, plan, m)?);
         }
         let q = self.enter(cx, |arena| arena.union(&parts))?;
-        self.bytes += 48 + members.len() * 4;
+        self.bytes += 48;
         self.keys.insert(key, q);
         Ok(q)
+    }
+
+    /// The shadow that stands for a set of declared keys.
+    fn offer(&mut self, members: &[u32]) -> u32 {
+        let mut bits: Vec<u64> = Vec::new();
+        for &m in members {
+            let at = m as usize / 64;
+            bits.resize(bits.len().max(at + 1), 0);
+            bits[at] |= 1 << (m % 64);
+        }
+        if let Some(&known) = self.offer_index.get(&bits[..]) {
+            return known;
+        }
+        let id = OFFER | self.offers.len() as u32;
+        let bits: Arc<[u64]> = bits.into();
+        self.bytes += 64 + bits.len() * 16;
+        self.offers.push(Arc::clone(&bits));
+        self.offer_index.insert(bits, id);
+        id
+    }
+
+    /// The keys that a thread may complete, if not all that its state knows.
+    pub(super) fn offered(&self, t: Thread) -> Option<&Arc<[u64]>> {
+        t.is_offer().then(|| &self.offers[(t.shadow & !OFFER) as usize])
+    }
+
+    /// Whether a state can still complete one of the keys that a thread may complete.
+    fn serves(&mut self, cx: Cx<'_>, t: Thread, to: StateId) -> Result<bool> {
+        if !self.reach.contains_key(&to) {
+            let reach = cx.automaton.reach(to)?;
+            self.bytes += 40;
+            self.reach.insert(to, reach);
+        }
+        Ok(match (self.reach.get(&to), self.offered(t)) {
+            (Some(reach), Some(offered)) => intersects(reach, offered),
+            _ => true,
+        })
     }
 
     /// Where the keys that may not be completed as undeclared ones begin; [`DEAD`] without any.
@@ -938,13 +1011,14 @@ impl Core {
         let symbol = self.frame(Frame { phase: Phase::Key, ..frame });
         let stack = self.stacks.push(symbol, below);
         if !offered.is_empty() {
-            let q = self.key_state(cx, plan_id, &offered)?;
-            b.threads.push(Thread::plain(q, stack));
+            let q = self.key_state(cx, plan_id, None)?;
+            let shadow = self.offer(&offered);
+            b.threads.push(Thread { q, shadow, text: text::NONE, stack });
         }
         // The closing quote alone may be what a key not known forbids.
         b.uncertain |= !others.is_empty() && self.texts.written(written).unknown;
         for j in others {
-            let q = self.key_state(cx, plan_id, &[j])?;
+            let q = self.key_state(cx, plan_id, Some(j))?;
             let shadow = self.shadow(cx, plan_id, written)?;
             b.threads.push(Thread { q, shadow, text: text::START, stack });
         }

@@ -5,9 +5,9 @@
 //! ids stay valid as long as somebody holds the run, memory is bounded by the runs in use, and no
 //! text is refused for its length.
 
-use super::core::{Core, Cx, END, Exit, SPECIAL, Thread};
+use super::core::{Core, Cx, END, Exit, SPECIAL, Thread, holds, intersects};
 use super::program::{Program, Read};
-use super::scan::{Scan, is_greedy};
+use super::scan::{Ends, Scan, is_greedy};
 use super::text;
 use crate::automata::dfa::{Automaton, AutomatonSize};
 use crate::automata::table::{DEAD, StateId};
@@ -34,6 +34,9 @@ struct State {
     mask: Option<Arc<Mask>>,
 }
 
+/// Tokens inside keys, by the keys that they leave possible.
+type Keys = Vec<(Arc<[u64]>, Box<[TokenId]>)>;
+
 #[derive(Debug)]
 struct Inside {
     core: Core,
@@ -42,6 +45,7 @@ struct Inside {
     steps: FxHashMap<(StateId, TokenId), StateId>,
     scans: FxHashMap<StateId, Arc<Scan>>,
     bad: FxHashMap<StateId, Arc<[TokenId]>>,
+    keys: FxHashMap<StateId, Arc<Keys>>,
     /// Threads at each depth of a walk; kept for their capacity.
     levels: Vec<Vec<Thread>>,
     bytes: usize,
@@ -78,6 +82,7 @@ impl Run {
             steps: FxHashMap::default(),
             scans: FxHashMap::default(),
             bad: FxHashMap::default(),
+            keys: FxHashMap::default(),
             levels: Vec::new(),
             bytes: 0,
             mask_bytes: 0,
@@ -383,8 +388,10 @@ impl Inside {
         let words = cx.index.words();
         let mut open = Vec::new();
         let mut ops = Vec::new();
-        let (shadowed, plain): (Vec<Thread>, Vec<Thread>) =
-            threads.iter().filter(|t| t.reads_text()).partition(|t| t.shadow != DEAD);
+        let (shadowed, plain): (Vec<Thread>, Vec<Thread>) = threads
+            .iter()
+            .filter(|t| t.reads_text())
+            .partition(|t| t.shadow != DEAD && !t.is_offer());
         // Forbidding speaks of one thread: where several do it, each gets its own row.
         let alone = shadowed.len() < 2;
         for &t in &shadowed {
@@ -408,7 +415,13 @@ impl Inside {
         for &t in &plain {
             let scan = self.scan(cx, t.q)?;
             self.cross(cx, &scan, t, &mut set, &mut open)?;
-            if !scan.inner.is_empty() {
+            if let Some(offered) = self.core.offered(t).cloned() {
+                for (reach, tokens) in &*self.keys(cx, t.q)? {
+                    if intersects(reach, &offered) {
+                        set.extend_from_slice(tokens);
+                    }
+                }
+            } else if !scan.inner.is_empty() {
                 ops.push(Op::Layer(Arc::clone(&scan.inner)));
             }
         }
@@ -446,6 +459,23 @@ impl Inside {
         self.bytes += 32;
         self.scans.insert(q, Arc::clone(&scan));
         Ok(scan)
+    }
+
+    /// The tokens inside the declared keys that begin at a state.
+    fn keys(&mut self, cx: Cx<'_>, q: StateId) -> Result<Arc<Keys>> {
+        if let Some(known) = self.keys.get(&q) {
+            return Ok(Arc::clone(known));
+        }
+        let ends = Ends::new(cx.index, cx.automaton, q)?;
+        let mut out: Keys = Vec::new();
+        for group in ends.found.chunk_by(|a, b| a.0 == b.0) {
+            let tokens: Vec<TokenId> = group.iter().map(|e| e.1).collect();
+            self.bytes += 64 + tokens.len() * 4;
+            out.push((cx.automaton.reach(group[0].0)?, tokens.into()));
+        }
+        let out = Arc::new(out);
+        self.keys.insert(q, Arc::clone(&out));
+        Ok(out)
     }
 
     /// Tokens that complete a key which may not be completed.
@@ -492,6 +522,9 @@ impl Inside {
         for rests in &scan.rests {
             let mut exits: Vec<Arc<Exit>> = Vec::new();
             for m in Core::best(cx, &rests.markers) {
+                if self.core.offered(t).is_some_and(|set| !holds(set, m)) {
+                    continue;
+                }
                 exits.push(self.core.exit(cx, t.stack, m, t.text.min(text::UNKNOWN))?);
             }
             let mut first: Vec<Thread> =

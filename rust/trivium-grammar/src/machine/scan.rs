@@ -149,7 +149,7 @@ impl Scanner<'_> {
 }
 
 impl Visit for Scanner<'_> {
-    fn token(&mut self, token: TokenId) {
+    fn token(&mut self, token: TokenId, _: StateId) {
         self.tokens.push(token);
     }
 
@@ -175,5 +175,34 @@ impl Visit for Scanner<'_> {
         let whole = &self.index.flat;
         found.slice.rest.scan(whole, 0, (self.automaton, state), self)?;
         Ok(true)
+    }
+}
+
+/// Tokens by the state behind them; for automata that few tokens fit.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    pub(super) found: Vec<(StateId, TokenId)>,
+}
+
+impl Ends {
+    pub(super) fn new(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
+        let mut this = Self::default();
+        index.flat.scan(&index.flat, 0, (automaton, state), &mut this)?;
+        this.found.sort_unstable();
+        Ok(this)
+    }
+}
+
+impl Visit for Ends {
+    fn token(&mut self, token: TokenId, state: StateId) {
+        self.found.push((state, token));
+    }
+
+    fn inner(&mut self, _: usize, _: StateId) -> Result<()> {
+        Ok(())
+    }
+
+    fn shortcut(&mut self, _: usize, _: StateId) -> Result<bool> {
+        Ok(false)
     }
 }

@@ -37,8 +37,8 @@ struct Node {
 
 /// What [`Flat::scan`] tells. Nodes are named as in the whole trie.
 pub(crate) trait Visit {
-    /// A token whose bytes are live.
-    fn token(&mut self, token: TokenId);
+    /// A token whose bytes are live, and the state behind it.
+    fn token(&mut self, token: TokenId, state: StateId);
     /// A node with others below it, and the state there.
     fn inner(&mut self, node: usize, state: StateId) -> Result<()>;
     /// Does the subtree of a big node or declines. Its own tokens are already told.
@@ -200,9 +200,9 @@ impl Flat {
                 continue;
             }
             if node.token != NONE {
-                visitor.token(node.token);
+                visitor.token(node.token, to);
                 if node.flags & MANY != 0 {
-                    self.more(i).for_each(|t| visitor.token(t));
+                    self.more(i).for_each(|t| visitor.token(t, to));
                 }
             }
             if node.flags & (LARGE | LINK) != 0 {

@@ -104,7 +104,7 @@ struct Walk<'a> {
 }
 
 impl Visit for Walk<'_> {
-    fn token(&mut self, token: TokenId) {
+    fn token(&mut self, token: TokenId, _: StateId) {
         self.tokens.push(token);
     }
 
