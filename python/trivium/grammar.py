@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from trivium.vocabulary import Vocabulary
 
 __all__ = ["Explanation", "GrammarMask", "GrammarReport", "Matcher", "fill_batch"]
+
+# References into the document itself.
+_INSIDE = re.compile(r'"\$(?:dynamic|recursive)?[rR]ef"\s*:\s*"#[^"]*"')
 
 Dialect = Literal["rust", "ecma", "python"]
 
@@ -470,6 +474,9 @@ class GrammarMask:
         >>> g.matches('{"n": 12}'), g.matches('{"n": 2}'), g.matches('[{"n": 2}]')
         (True, False, True)
         """
+        text = _json_text("schema", schema)
+        # A schema that points nowhere else needs none of the other documents but its dialect.
+        outside = "\\u" in text or len(_INSIDE.findall(text)) < text.lower().count('ref"')
         options: dict[str, Any] = {
             "order": order,
             "additional": additional,
@@ -479,7 +486,9 @@ class GrammarMask:
             "formats": formats if isinstance(formats, str) else [str(f) for f in formats],
             "on_unsupported": on_unsupported,
             "remotes": {
-                str(k): _json_text(f"remotes[{k!r}]", v) for k, v in (remotes or {}).items()
+                str(k): _json_text(f"remotes[{k!r}]", v)
+                for k, v in (remotes or {}).items()
+                if outside or k in text
             },
             "digits": None if digits is None else _count("digits", digits, 1),
             "max_cells": _count("max_cells", max_cells, 1),
@@ -492,7 +501,6 @@ class GrammarMask:
                 "on_unsupported: shadow validation is not built; error and relax are"
             )
         budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
-        text = _json_text("schema", schema)
         return cls._wrap(
             CoreGrammarMask.json_schema(text, _core_vocab(vocab), options, budgets), vocab
         )

@@ -50,9 +50,10 @@ pub(super) fn of(arena: &Arena, expr: ExprId) -> Box<[u32]> {
 pub(super) fn reachable(arena: &Arena, expr: ExprId, out: &mut Vec<u64>) {
     let mut todo = vec![expr];
     let mut seen = rustc_hash::FxHashSet::default();
-    while let Some(e) = todo.pop() {
-        if !seen.insert(e) {
-            continue;
+    while let Some(mut e) = todo.pop() {
+        // Markers stand last.
+        while let Expr::Concat(_, t) = arena.node(e) {
+            e = *t;
         }
         match arena.node(e) {
             Expr::Class(c) => {
@@ -65,9 +66,7 @@ pub(super) fn reachable(arena: &Arena, expr: ExprId, out: &mut Vec<u64>) {
                     }
                 }
             }
-            // Markers stand last.
-            Expr::Concat(_, t) => todo.push(*t),
-            Expr::Union(members) => todo.extend(members.iter()),
+            Expr::Union(members) if seen.insert(e) => todo.extend(members.iter()),
             _ => {}
         }
     }
