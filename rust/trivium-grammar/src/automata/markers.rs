@@ -49,7 +49,7 @@ pub(super) fn of(arena: &Arena, expr: ExprId) -> Box<[u32]> {
 /// The markers that some text may lead to, as bits.
 pub(super) fn reachable(arena: &Arena, expr: ExprId, out: &mut Vec<u64>) {
     let mut todo = vec![expr];
-    let mut seen = rustc_hash::FxHashSet::default();
+    let mut seen = FxHashSet::default();
     while let Some(mut e) = todo.pop() {
         // Markers stand last.
         while let Expr::Concat(_, t) = arena.node(e) {
