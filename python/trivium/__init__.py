@@ -28,6 +28,7 @@ __all__ = [
     "Voter",
     "__version__",
     "control",
+    "drafting",
     "errors",
     "fill_batch",
     "lossy",

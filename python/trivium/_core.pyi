@@ -8,14 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "AnchorIndex",
     "Controller",
+    "DraftRouter",
     "DraftTree",
     "EntropySwitch",
+    "ExitChooser",
     "GrammarMask",
     "Heal",
     "Hedge",
+    "LayerDp",
+    "LayerSetSearch",
     "Matcher",
+    "NgramScorer",
     "Pipeline",
+    "ReplayBuffer",
     "Request",
     "RewardGate",
     "Sampler",
@@ -26,6 +33,7 @@ __all__ = [
     "TreeBatch",
     "TreeBuilder",
     "Verified",
+    "VocabMap",
     "Vocabulary",
     "Voter",
     "__version__",
@@ -53,6 +61,8 @@ __all__ = [
     "prune_by_draft",
     "repeats",
     "replay_keys",
+    "seam",
+    "skippy",
     "span_grammar",
     "spec_branch_gamma",
     "transform_rows",
@@ -717,3 +727,99 @@ def merge_attention(
     second: NDArray[np.float32],
     second_lse: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+
+@final
+class LayerSetSearch:
+    def __new__(
+        cls,
+        layers: int,
+        *,
+        ratio: float = 0.45,
+        period: int = 25,
+        max_iterations: int = 1000,
+        patience: int = 300,
+        target: float = 0.95,
+        seed: int = 0,
+    ) -> LayerSetSearch: ...
+    def next_candidate(self) -> list[bool] | None: ...
+    def report(self, score: float) -> None: ...
+    @property
+    def best(self) -> tuple[list[bool], float] | None: ...
+    @property
+    def iterations(self) -> int: ...
+
+@final
+class LayerDp:
+    def __new__(cls, layers: int, skips: int) -> LayerDp: ...
+    def layer(self, run: Sequence[float], copy: Sequence[float]) -> list[bool]: ...
+    def skip_set(self) -> list[int]: ...
+
+@final
+class ExitChooser:
+    def __new__(
+        cls, layers: int, exits: Sequence[int], *, max_depth: int = 8, decay: float = 0.95
+    ) -> ExitChooser: ...
+    def observe(
+        self, hit: Sequence[Sequence[bool]], confidence: Sequence[Sequence[float]] = ...
+    ) -> None: ...
+    def choose(self) -> tuple[int, int, float]: ...
+
+@final
+class AnchorIndex:
+    def __new__(
+        cls, width: int, *, metric: str = "cosine", capacity: int = 4096
+    ) -> AnchorIndex: ...
+    def insert(self, vector: Sequence[float], label: int) -> int: ...
+    def nearest(self, vector: Sequence[float], k: int) -> list[tuple[int, int, float]]: ...
+    def vote(
+        self, vector: Sequence[float], k: int = 1, *, weighted: bool = False
+    ) -> int | None: ...
+    def __len__(self) -> int: ...
+
+@final
+class VocabMap:
+    @staticmethod
+    def intersection(draft: Sequence[bytes], target: Sequence[bytes]) -> VocabMap: ...
+    @staticmethod
+    def trim(counts: Sequence[int], k: int, keep: Sequence[int] = ...) -> VocabMap: ...
+    @property
+    def to_target(self) -> list[int]: ...
+    def law(self, q: Sequence[float]) -> list[float]: ...
+    def draft_text(self, text: Any) -> list[int]: ...
+    def __len__(self) -> int: ...
+
+@final
+class ReplayBuffer:
+    def __new__(
+        cls, capacity: int = 4096, *, interval: int = 64, drop: float = 0.8, seed: int = 0
+    ) -> ReplayBuffer: ...
+    def push(self, context: int, position: int, accepted: bool) -> None: ...
+    def finish(self, acceptance: float) -> None: ...
+    @property
+    def is_due(self) -> bool: ...
+    def drain(self) -> list[tuple[int, int, bool]]: ...
+    def __len__(self) -> int: ...
+
+@final
+class DraftRouter:
+    def __new__(cls, drafts: int, *, range: float = 1.0) -> DraftRouter: ...
+    def choose(self, class_: str) -> int: ...
+    def report(self, class_: str, draft: int, reward: float) -> None: ...
+
+@final
+class NgramScorer:
+    def __new__(
+        cls, weights: Sequence[float] = ..., *, max_bytes: int = 268435456
+    ) -> NgramScorer: ...
+    def add(self, text: Any) -> None: ...
+    def score(
+        self, history: Any, candidates: Any, log_probs: Sequence[float], *, alpha: float = 0.5
+    ) -> list[float]: ...
+
+def skippy(
+    layers: int,
+    skips: Sequence[int],
+    acceptance: Sequence[Sequence[float]],
+    extra: float = 0.0,
+) -> tuple[int, int, float]: ...
+def seam(window: Any, encoded: Any) -> list[int]: ...

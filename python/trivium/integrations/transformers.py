@@ -476,6 +476,11 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]
     for name, value in after.items():
         if isinstance(value, dict):
             out[name] = _difference(before.get(name, {}), value)
+        elif isinstance(value, list):  # bins
+            old = before.get(name, [0] * len(value))
+            out[name] = [x - y for x, y in zip(value, old, strict=True)]
+        elif name == "error":  # of the whole record, no counter
+            out[name] = value
         else:
             out[name] = value - before.get(name, 0)
     return out

@@ -20,6 +20,7 @@ mod combine;
 mod constraint;
 mod control;
 mod cuda;
+mod drafting;
 mod errors;
 mod grammar;
 mod guard;
@@ -45,6 +46,11 @@ mod _core {
     };
     #[pymodule_export]
     use crate::cuda::cuda_doctor;
+    #[pymodule_export]
+    use crate::drafting::{
+        PyAnchorIndex, PyDraftRouter, PyExitChooser, PyLayerDp, PyLayerSetSearch, PyNgramScorer,
+        PyReplayBuffer, PyVocabMap, seam, skippy,
+    };
     #[pymodule_export]
     use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};
     #[pymodule_export]
