@@ -31,6 +31,7 @@
 //! | [`regex`] | the `rust` dialect, lowered from `regex-syntax` |
 //! | `automata` | hash-consed residuals, derivatives, the lazy byte automaton |
 //! | `mask` | walks, slices by character class, the mask cache |
+//! | [`json_schema`] | schemas as a set algebra, lowered to the machine |
 //! | [`matcher`], `tree`, `batch`, `forced` | the per-sequence object and what is asked of it |
 //! | [`naive`] | the slow twin: membership by definition |
 

@@ -194,3 +194,49 @@ def test_random_walks_are_json():
             value = json.loads(text)
             assert set(value) <= set(RECORD["properties"])
             assert 0 <= value["age"] <= 150
+
+
+def test_relax_lists_what_it_drops():
+    schema = {"properties": {"a": {"pattern": r"(a*)\1"}, "b": {"not": {"pattern": r"(a*)\1"}}}}
+    with pytest.raises(UnsupportedSchema) as e:
+        GrammarMask.json_schema(schema, VOCAB)
+    assert e.value.path.startswith("#/properties/")
+    assert e.value.keyword == "pattern"
+    g = GrammarMask.json_schema(schema, VOCAB, on_unsupported="relax")
+    assert g.matches('{"a": "x", "b": "x"}')
+    report = g.report()
+    assert len(report.relaxed) == 2
+    assert not report.sound
+
+
+def test_unknown_formats_are_warnings():
+    g = GrammarMask.json_schema({"format": "colour"}, VOCAB)
+    assert any("colour" in w for w in g.report().warnings)
+    assert g.report().sound
+    assert not accepts({"format": "date"}, '"2023-02-29"')
+    assert accepts({"format": "date"}, '"2023-02-29"', formats="annotate")
+    with pytest.raises(UnsupportedSchema, match="known"):
+        GrammarMask.json_schema({"format": "colour"}, VOCAB, formats=["colour"])
+
+
+def test_dead_ends_are_proven_absent_unless_said():
+    assert GrammarMask.json_schema({"items": {"type": "string"}}, VOCAB).report().no_dead_end
+    scalars = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    assert GrammarMask.json_schema(scalars, VOCAB).report().no_dead_end
+    report = GrammarMask.json_schema({"uniqueItems": True}, VOCAB).report()
+    assert not report.no_dead_end
+    assert any("uniqueItems" in w for w in report.warnings)
+
+
+def test_too_many_conditions_are_refused():
+    schema = {"allOf": [{"contains": {"const": i}} for i in range(9)]}
+    with pytest.raises(UnsupportedSchema, match="conditions"):
+        GrammarMask.json_schema(schema, VOCAB)
+    assert accepts({"allOf": schema["allOf"][:3]}, "[0, 1, 2]")
+    assert not accepts({"allOf": schema["allOf"][:3]}, "[0, 1, 3]")
+
+
+def test_too_many_combinations_are_refused():
+    parts = [{"anyOf": [{"required": [f"a{i}"]}, {"required": [f"b{i}"]}]} for i in range(12)]
+    with pytest.raises(UnsupportedSchema, match="max_cells"):
+        GrammarMask.json_schema({"allOf": parts}, VOCAB, max_cells=1_000)

@@ -240,9 +240,10 @@ impl Reader<'_> {
             if let Some(pattern) = self.text("pattern")? {
                 self.out.push(Rule::Pattern(pattern));
             }
-            if let Some((_, Json::String(format))) = self.get("format") {
-                self.out.push(Rule::Format(format));
-            }
+        }
+        // Its own vocabulary: asserted whatever `$schema` says of the others.
+        if let Some((_, Json::String(format))) = self.get("format") {
+            self.out.push(Rule::Format(format));
         }
         self.arrays(dialect, validation)?;
         self.objects(dialect, validation)?;

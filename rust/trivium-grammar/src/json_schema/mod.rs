@@ -152,6 +152,8 @@ fn build(text: &str, options: &Options, limits: &CompileLimits) -> Result<(Graph
     if let Some(digits) = options.digits {
         notes.incomplete.push(format!("numbers have at most {digits} digits"));
     }
+    let said = [&notes.incomplete, &notes.unproven].into_iter().flatten().cloned();
+    notes.warnings.extend(said.collect::<Vec<_>>());
     let source = lower::Source::new(algebra, options.clone());
     let graph = Graph {
         arena,

@@ -7,9 +7,9 @@
 use super::cells::{LangId, StrCell};
 use super::nodes::Language;
 use crate::automata::expr::{Arena, EMPTY, ExprId, INF};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::CompileLimits;
-use crate::regex::{ecma, formats};
+use crate::regex::{Dialect, ecma, formats};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -21,13 +21,27 @@ pub(crate) fn knows_format(name: &str) -> bool {
 /// Whether a pattern is one that can be compiled.
 pub(crate) fn check_pattern(pattern: &str) -> Result<()> {
     let mut arena = Arena::new(CompileLimits::default().max_bytes);
-    ecma::lower(&mut arena, pattern, false).map(drop)
+    search(&mut arena, pattern).map(drop)
+}
+
+/// Texts that a pattern is found in. What the ECMA dialect does not know (`(?i)` at the start, `\\A`,
+/// `(?P<name>...)`) means what it means in Python, whose validators such patterns come from.
+fn search(arena: &mut Arena, pattern: &str) -> Result<ExprId> {
+    let ecma = ecma::lower(arena, pattern, false);
+    if let Err(Error::InvalidGrammar { .. } | Error::UnsupportedPattern { .. }) = ecma {
+        let limits = CompileLimits::default();
+        let python = crate::regex::compile(arena, pattern, Dialect::Python, false, &limits);
+        if python.is_ok() {
+            return python;
+        }
+    }
+    ecma
 }
 
 /// The expression of a language.
 pub(crate) fn language(arena: &mut Arena, language: &Language) -> Result<ExprId> {
     match language {
-        Language::Pattern(p) => ecma::lower(arena, p, false),
+        Language::Pattern(p) => search(arena, p),
         Language::Format(name) => formats::lower(arena, name),
     }
 }
