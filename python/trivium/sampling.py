@@ -40,6 +40,7 @@ __all__ = [
     "Ranked",
     "Sampler",
     "back_off",
+    "conditional_maxima",
     "covers",
     "preset",
     "repeats",
@@ -568,6 +569,41 @@ def back_off(vocab: Vocabulary, prompt_ids: Any) -> int:
     and continue under ``Heal(vocab, bytes of the rest)``.
     """
     return _core.back_off(vocab, _ids(prompt_ids))
+
+
+def conditional_maxima(
+    logprobs: Any, maximum: float, *, seed: int, index: int, branch: int = 0
+) -> NDArray[np.float64]:
+    """Perturb the children of a node so that their largest value is the node's own.
+
+    With the node's ``maximum`` a Gumbel variable around its log-probability, the result has the law
+    of independent Gumbel noise on every child: a tree perturbed top-down is a sample of its leaves
+    without replacement (stochastic beam search).
+
+    Parameters
+    ----------
+    logprobs : float array, shape (children,)
+        Natural log-probabilities of the children, the parent's included; -inf stays.
+    maximum : float
+        Perturbed log-probability of the parent.
+    seed, index, branch : int
+        Address of the noise, which is the race's.
+
+    Returns
+    -------
+    float64 array, shape of `logprobs`
+        Its maximum is `maximum`, bit for bit. O(children).
+
+    Examples
+    --------
+    >>> keys = conditional_maxima([-0.7, -0.7, float("-inf")], 0.25, seed=1, index=2)
+    >>> float(keys.max()), float(keys[2])
+    (0.25, -inf)
+    """
+    values = np.asarray(logprobs, dtype=np.float64)
+    if values.ndim != 1:
+        raise InputError(f"logprobs: has shape {values.shape}; one axis is expected")
+    return _core.conditional_maxima(values.tolist(), maximum, seed, index, branch)
 
 
 def repeats(symbols: Any) -> tuple[int, int]:

@@ -54,7 +54,9 @@ mod _core {
     #[pymodule_export]
     use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};
     #[pymodule_export]
-    use crate::sampling::{PyHeal, PyPipeline, PySampler, back_off, covers, repeats};
+    use crate::sampling::{
+        PyHeal, PyPipeline, PySampler, back_off, conditional_maxima, covers, repeats,
+    };
     #[pymodule_export]
     use crate::sources::{build_corpus, draw_draft};
     #[pymodule_export]

@@ -14,7 +14,8 @@ use trivium_core::{
 };
 use trivium_sample::heal::{self, Heal};
 use trivium_sample::{
-    Detail, Drawn, History, Hyper, Input, LogProbs, Order, Pipeline, Session, repeat, without,
+    Detail, Drawn, History, Hyper, Input, LogProbs, Order, Pipeline, Session, maxima, repeat,
+    without,
 };
 
 /// One (temperature, `top_k`, `top_p`, `min_p`) a row.
@@ -724,6 +725,27 @@ pub(crate) fn repeats(py: Python<'_>, symbols: &Bound<'_, PyAny>) -> PyRes<(usiz
         let found = repeat::repeats(&symbols);
         Ok((found.count, found.period))
     })
+}
+
+/// Perturbed log-probabilities of children under their parent's.
+#[pyfunction]
+pub(crate) fn conditional_maxima<'py>(
+    py: Python<'py>,
+    logprobs: Vec<f64>,
+    maximum: f64,
+    seed: u64,
+    index: u32,
+    branch: u32,
+) -> PyRes<Bound<'py, PyArray1<f64>>> {
+    if !maximum.is_finite() {
+        return Err(input(py, "maximum", format!("{maximum} is not finite")));
+    }
+    if logprobs.iter().any(|x| x.is_nan() || *x == f64::INFINITY) {
+        return Err(input(py, "logprobs", "hold NaN or +inf"));
+    }
+    let mut out = Vec::new();
+    maxima::conditional(&logprobs, maximum, Address::new(seed, index, branch), &mut out);
+    Ok(array(py, out))
 }
 
 /// The target law of a request that starts with this pipeline.

@@ -6,6 +6,7 @@
 //! | [`pipeline`] | [`Pipeline`]: rules in order as plain data; [`Session`]: a pipeline along a text |
 //! | [`history`] | prompt and output as the rules see them |
 //! | [`params`] | [`Params`]: the four parameters every stack has |
+//! | [`maxima`] | Gumbel noise conditioned on its maximum |
 //! | [`repeat`] | how often a sequence repeats its end |
 //! | [`without`] | Gumbel-top-k: ordered samples without replacement |
 //! | [`heal`] | prompts that end inside a token |
@@ -18,6 +19,7 @@
 
 pub mod heal;
 pub mod history;
+pub mod maxima;
 mod params;
 pub mod pipeline;
 pub mod repeat;

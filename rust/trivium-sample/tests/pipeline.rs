@@ -706,6 +706,16 @@ proptest! {
             let (x, y) = (ids(&process(x, &logits, &h)), ids(&process(y, &logits, &h)));
             x.iter().all(|t| y.contains(t))
         };
+        // All of these keep the arg-max, the lowest id of equals; XTC and typical need not.
+        let best = logits.iter().copied().fold(f32::MIN, f32::max);
+        for s in [
+            Step::from(top_k(k)), TopP { p: small }.into(), MinP { m: large }.into(), Epsilon { epsilon: large * 0.9 }.into(),
+            Eta { epsilon: large * 0.9 }.into(), TopH { h: small, cap: 100 }.into(), TopNSigma { n: small }.into(),
+            mirostat(1, 2.0).into(), mirostat(2, 2.0).into(), Momentum::default().into(),
+        ] {
+            let name = s.name();
+            prop_assert!(ids(&process(s, &logits, &h)).iter().any(|&t| logits[t as usize] == best), "{name}");
+        }
         let ok = sub(top_k(k).into(), top_k(k + more).into());
         prop_assert!(ok);
         let ok = sub(TopP { p: small }.into(), TopP { p: large }.into());

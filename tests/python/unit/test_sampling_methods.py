@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trivium import Speculator
 from trivium.errors import InputError, StateError, TokenError, UnsupportedError
-from trivium.sampling import PRESETS, Contrastive, Pipeline, Preset, preset, repeats
+from trivium.sampling import (
+    PRESETS,
+    Contrastive,
+    Pipeline,
+    Preset,
+    conditional_maxima,
+    preset,
+    repeats,
+)
 
 P = np.array([0.5, 0.25, 0.15, 0.07, 0.03])
 LOGITS = np.log(P).astype(np.float32)
@@ -271,3 +279,54 @@ def test_the_weight_follows_the_text() -> None:
     s.reset()
     assert s.log_global_weight == 0
     assert p.start().log_global_weight is None
+
+
+# ---- conditional maxima ----------------------------------------------------------------------
+
+
+def test_conditional_maxima_equal_their_formula() -> None:
+    phi = np.log([0.5, 0.3, 0.15, 0.05])
+    for seed in range(40):
+        top = float(np.random.default_rng(seed).normal())
+        got = conditional_maxima(phi, top, seed=seed, index=3, branch=1)
+        assert got.max() == top
+        # The noise is the race's: with the parent at its own maximum nothing moves.
+        order = Pipeline().sample_without_replacement(
+            np.float32(phi), 4, seed=seed, index=3, branch=1
+        )
+        np.testing.assert_array_equal(np.argsort(-got), order.tokens)
+        free = conditional_maxima(phi, float(order.keys[0]), seed=seed, index=3, branch=1)
+        np.testing.assert_allclose(free[order.tokens], order.keys, atol=2e-5)
+        g = np.empty(4)
+        g[order.tokens] = order.keys
+        with np.errstate(divide="ignore"):
+            v = top - g + np.log1p(-np.exp(g - g.max()))
+        want = top - np.maximum(0, v) - np.log1p(np.exp(-np.abs(v)))
+        np.testing.assert_allclose(got, want, atol=1e-4)
+    assert conditional_maxima([], 0.0, seed=1, index=0).tolist() == []
+    for bad in (([0.0], np.nan), ([np.inf], 0.0), ([np.nan], 0.0), ([[0.0]], 0.0)):
+        with pytest.raises(InputError):
+            conditional_maxima(*bad, seed=1, index=0)
+
+
+def test_top_down_samples_follow_plackett_luce() -> None:
+    """Two levels perturbed top-down: the two best leaves are an ordered sample of leaves."""
+    parents, inner = [0.6, 0.4], [[0.9, 0.1], [0.5, 0.5]]
+    leaves = np.array([p * q for p, row in zip(parents, inner, strict=True) for q in row])
+    n, counts = 4000, np.zeros((4, 4))
+    for seed in range(n):
+        roots = conditional_maxima(np.log(parents), 0.0, seed=seed, index=1)
+        keys = [
+            conditional_maxima(
+                np.log(parents[i]) + np.log(inner[i]), roots[i], seed=seed, index=2, branch=i
+            )
+            for i in range(2)
+        ]
+        first, second = np.argsort(-np.concatenate(keys))[:2]
+        counts[first, second] += 1
+    law = leaves[:, None] * leaves / (1 - leaves[:, None])
+    np.fill_diagonal(law, 0)
+    assert counts[law == 0].sum() == 0
+    # Hoeffding over 12 cells at 1e-9 together.
+    assert np.abs(counts / n - law).max() < np.sqrt(np.log(2 * 12 / 1e-9) / (2 * n))
+    assert law.sum() == pytest.approx(1)

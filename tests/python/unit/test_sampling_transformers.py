@@ -107,6 +107,24 @@ def test_rule_equals_the_processor(name) -> None:
     assert changed
 
 
+def test_forced_tokens_have_the_law_of_the_processors() -> None:
+    """Theirs writes 0 where ours leaves the logit: the law is a point mass in both."""
+    for row, history in cases():
+        n = len(history)
+        first = Pipeline(forced={0: 5})
+        end = Pipeline(forced={n: EOS})
+        for pipeline, processor, prompt in (
+            (first, L.ForcedBOSTokenLogitsProcessor(5), 1),
+            (end, L.ForcedEOSTokenLogitsProcessor(n + 1, EOS, device="cpu"), 0),
+        ):
+            if n == 0 or (prompt and n != 1):
+                continue
+            got = pipeline.process(row, history=history, prompt_len=prompt)
+            want = theirs([processor], row, history)
+            np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
+            assert np.isfinite(got).sum() == 1
+
+
 def test_lengths_count_from_the_prompt() -> None:
     decay = Pipeline(length_decay={"start": 2, "factor": 1.3, "eos": [EOS]})
     least = Pipeline(min_new_tokens=4, eos=EOS)
