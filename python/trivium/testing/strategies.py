@@ -317,6 +317,8 @@ def built_pipelines(*, vocab: int = 16, max_rules: int = 5) -> Any:
         "presence_penalty": st.floats(-1.0, 1.0),
         "penalty_decoding": st.floats(1.0, 2.0),
         "dry": st.floats(0.0, 2.0),
+        "rpg": st.floats(0.1, 1.0),
+        "momentum": st.floats(0.0, 0.5),
         "no_repeat_ngram": st.integers(2, 4),
         "logit_bias": st.dictionaries(st.integers(0, vocab - 1), st.floats(-5.0, 5.0), max_size=3),
         "suppress_tokens": some,
