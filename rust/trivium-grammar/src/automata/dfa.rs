@@ -10,7 +10,7 @@ use super::expr::{Arena, EMPTY, ExprId};
 use super::look::Ctx;
 use super::loops::Loop;
 use super::markers;
-use super::print::{self, Print};
+use super::print::{Print, mix};
 use super::table::{DEAD, Info, Row, Run, StateId, Table};
 use super::utf8::{NOWHERE, NodeId, Step, Steps, Templates};
 use crate::error::{Error, Result};
@@ -189,11 +189,17 @@ impl Automaton {
         Ok(bits)
     }
 
-    /// The fingerprint of what may follow a state; `None` inside a character.
-    pub(crate) fn print(&self, state: StateId) -> Result<Option<Print>> {
+    /// The fingerprint of what may follow a state, and the marker that it does not speak of, because no
+    /// other is there; `None` inside a character.
+    pub(crate) fn print(&self, state: StateId) -> Result<Option<(Print, Option<u32>)>> {
         let core = lock(&self.core)?;
         Ok(match core.states.get(state as usize) {
-            Some(&Kind::Boundary(e, ctx)) => Some(print::mix(core.arena.print(e), ctx as u128)),
+            Some(&Kind::Boundary(e, ctx)) => {
+                let sole = markers::sole(&core.arena, e);
+                let [exact, blind] = core.arena.prints(e);
+                let print = if sole.is_some() { mix(blind, 17) } else { exact };
+                Some((mix(print, ctx as u128), sole))
+            }
             _ => None,
         })
     }

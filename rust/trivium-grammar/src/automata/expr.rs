@@ -22,7 +22,7 @@ use super::derive::{Blocks, Shapes};
 use super::facts::{Facts, Lengths, MAX_DEPTH};
 use super::look::{self, At, Ctx, KindSets};
 use super::number::{NumberId, Numbers};
-use super::print::Print;
+use super::print::Prints;
 use super::spell::{Spelling, Spellings};
 use crate::error::{Error, Result};
 use regex_syntax::hir::Look;
@@ -98,7 +98,7 @@ pub(crate) mod looks {
 pub(crate) struct Arena {
     pub(super) nodes: Vec<Expr>,
     facts: Vec<Facts>,
-    pub(super) prints: Vec<Print>,
+    pub(super) prints: Vec<Prints>,
     index: FxHashMap<Expr, ExprId>,
     pub(crate) classes: Classes,
     pub(crate) shapes: Shapes,
@@ -186,8 +186,8 @@ impl Arena {
         self.facts[e as usize].plain
     }
 
-    /// The fingerprint of a node.
-    pub(crate) fn print(&self, e: ExprId) -> Print {
+    /// The fingerprints of a node.
+    pub(super) fn prints(&self, e: ExprId) -> Prints {
         self.prints[e as usize]
     }
 
@@ -260,7 +260,7 @@ impl Arena {
             _ => 0,
         };
         self.bytes += 96 + extra;
-        self.prints.push(self.print_of(&node));
+        self.prints.push(self.prints_of(&node));
         let id = self.nodes.len() as ExprId;
         self.nodes.push(node.clone());
         self.facts.push(facts);

@@ -8,7 +8,10 @@ use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId};
 use super::look::Ctx;
 use rustc_hash::FxHashSet;
 
-const FIRST: u32 = charset::MAX + 1;
+pub(super) const FIRST: u32 = charset::MAX + 1;
+
+/// First marker of longest-match terminals; those below are left by every accepting prefix.
+pub(crate) const TERMINALS: u32 = 1 << 20;
 
 /// The expression `lexeme` followed by its marker.
 pub(crate) fn mark(arena: &mut Arena, lexeme: ExprId, marker: u32) -> ExprId {
@@ -70,4 +73,31 @@ pub(super) fn reachable(arena: &Arena, expr: ExprId, out: &mut Vec<u64>) {
             _ => {}
         }
     }
+}
+
+/// The marker that every text leads to, if there is but one.
+pub(super) fn sole(arena: &Arena, expr: ExprId) -> Option<u32> {
+    let mut found = None;
+    let mut todo = vec![expr];
+    let mut steps = 0;
+    while let Some(mut e) = todo.pop() {
+        while let Expr::Concat(_, t) = arena.node(e) {
+            e = *t;
+        }
+        steps += 1;
+        match arena.node(e) {
+            Expr::Class(c) => match &**arena.classes.get(*c) {
+                [(lo, hi)] if *lo >= FIRST && lo == hi => {
+                    if found.is_some_and(|m| m != lo - FIRST) {
+                        return None;
+                    }
+                    found = Some(lo - FIRST);
+                }
+                _ => return None,
+            },
+            Expr::Union(members) if steps < 64 => todo.extend(members.iter()),
+            _ => return None,
+        }
+    }
+    found
 }

@@ -6,10 +6,15 @@
 
 use super::charset::Range;
 use super::expr::{Arena, Expr, INF};
+use super::markers;
 use std::hash::{Hash, Hasher};
 
 /// A fingerprint.
 pub(crate) type Print = u128;
+
+/// Two fingerprints: as it is, and with every marker of a kind taken for the same. The second serves
+/// residuals that end in one marker alone, whichever it is.
+pub(super) type Prints = [Print; 2];
 
 /// Longer than every token (255 bytes).
 const CLIP: u32 = 300;
@@ -45,8 +50,12 @@ pub(super) fn of_hash(value: &impl Hash) -> Print {
 
 impl Arena {
     /// The fingerprint of a node whose parts have theirs.
-    pub(super) fn print_of(&self, node: &Expr) -> Print {
-        let p = |e: u32| self.prints[e as usize];
+    pub(super) fn prints_of(&self, node: &Expr) -> Prints {
+        [self.print_of(node, 0), self.print_of(node, 1)]
+    }
+
+    fn print_of(&self, node: &Expr, kind: usize) -> Print {
+        let p = |e: u32| self.prints[e as usize][kind];
         let set = |kind: u128, members: &[u32]| {
             let sum = members.iter().fold(0u128, |sum, &m| sum.wrapping_add(mix(kind, p(m))));
             mix(mix(kind, members.len() as u128), sum)
@@ -54,7 +63,12 @@ impl Arena {
         match node {
             Expr::Empty => 1,
             Expr::Epsilon => 2,
-            Expr::Class(c) => mix(3, ranges(self.classes.get(*c))),
+            Expr::Class(c) => match (kind, &**self.classes.get(*c)) {
+                (1, [(lo, _)]) if *lo >= markers::FIRST => {
+                    16 + u128::from(*lo >= markers::FIRST + markers::TERMINALS)
+                }
+                (_, set) => mix(3, ranges(set)),
+            },
             Expr::Look(at) => mix(4, of_hash(at)),
             Expr::Concat(a, b) => mix(mix(5, p(*a)), p(*b)),
             Expr::Union(members) => set(6, members),

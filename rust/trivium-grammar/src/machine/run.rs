@@ -43,7 +43,7 @@ struct Inside {
     states: Vec<State>,
     index: FxHashMap<Arc<[Thread]>, StateId>,
     steps: FxHashMap<(StateId, TokenId), StateId>,
-    scans: FxHashMap<StateId, Arc<Scan>>,
+    scans: FxHashMap<StateId, (Arc<Scan>, Option<u32>)>,
     bad: FxHashMap<StateId, Arc<[TokenId]>>,
     keys: FxHashMap<StateId, Arc<Keys>>,
     /// Threads at each depth of a walk; kept for their capacity.
@@ -453,12 +453,12 @@ impl Inside {
 
     fn scan(&mut self, cx: Cx<'_>, q: StateId) -> Result<Arc<Scan>> {
         if let Some(known) = self.scans.get(&q) {
-            return Ok(Arc::clone(known));
+            return Ok(Arc::clone(&known.0));
         }
         let scan = cx.index.scan(cx.automaton, q)?;
         self.bytes += 32;
-        self.scans.insert(q, Arc::clone(&scan));
-        Ok(scan)
+        self.scans.insert(q, scan.clone());
+        Ok(scan.0)
     }
 
     /// The tokens inside the declared keys that begin at a state.
@@ -521,7 +521,9 @@ impl Inside {
     ) -> Result<()> {
         for rests in &scan.rests {
             let mut exits: Vec<Arc<Exit>> = Vec::new();
-            for m in Core::best(cx, &rests.markers) {
+            let sole = self.scans.get(&t.q).and_then(|s| s.1);
+            let markers = sole.as_ref().map_or(&*rests.markers, std::slice::from_ref);
+            for m in Core::best(cx, markers) {
                 if self.core.offered(t).is_some_and(|set| !holds(set, m)) {
                     continue;
                 }

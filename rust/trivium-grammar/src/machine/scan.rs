@@ -14,6 +14,7 @@
 //! Tokens that a slice sets are in `inner`, so their rests are not needed.
 
 use crate::automata::dfa::Automaton;
+pub(super) use crate::automata::markers::TERMINALS;
 use crate::automata::table::{DEAD, StateId};
 use crate::error::Result;
 use crate::mask::cache::Layer;
@@ -23,9 +24,6 @@ use crate::mask::slice::Slice;
 use crate::mask::sliced;
 use std::sync::{Arc, OnceLock};
 use trivium_core::TokenId;
-
-/// First marker of longest-match terminals; those below are left by every accepting prefix.
-pub(super) const TERMINALS: u32 = 1 << 20;
 
 /// Whether a state's markers are those of longest-match terminals.
 pub(super) fn is_greedy(markers: &[u32]) -> bool {

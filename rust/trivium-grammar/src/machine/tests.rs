@@ -8,7 +8,7 @@ use super::layout::literal;
 use crate::automata::expr::{Arena, ExprId, INF};
 use crate::grammar::{GrammarMask, Notes};
 use crate::limits::CompileLimits;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use trivium_core::Vocabulary;
 
 fn quoted(arena: &mut Arena, key: &str, _: Escapes) -> ExprId {
@@ -29,7 +29,13 @@ fn digits(arena: &mut Arena) -> ExprId {
     arena.repeat(digit, 1, INF)
 }
 
+/// One vocabulary for all tests: what one grammar leaves in the process serves the next.
 fn vocab() -> Arc<Vocabulary> {
+    static VOCAB: OnceLock<Arc<Vocabulary>> = OnceLock::new();
+    Arc::clone(VOCAB.get_or_init(make_vocab))
+}
+
+fn make_vocab() -> Arc<Vocabulary> {
     let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|b| vec![b]).collect();
     for t in [
         "{\"",
@@ -277,4 +283,36 @@ fn arrays_with_counts() {
         assert_eq!(g.matches(text.as_bytes()).unwrap(), ok, "{text}");
     }
     assert!(check(&g, 3, 40) > 0);
+}
+
+#[test]
+fn what_one_grammar_leaves_serves_the_next() {
+    // The same keys at other places: their residuals are alike but for the marker at the end.
+    for keys in [["a", "b", "ab"], ["b", "ab", "a"], ["ab", "x", "b"]] {
+        let g = grammar(graph(
+            |arena| {
+                let number = digits(arena);
+                let text = string(arena);
+                let members = keys.iter().map(|k| member(k, *k == "b", &[1])).collect();
+                let object = Object {
+                    members,
+                    forbidden: Vec::new(),
+                    others: vec![Others { keys: text, values: alt(&[2]) }],
+                    min: 0,
+                    max: UNBOUNDED,
+                    conditions: Vec::new(),
+                    order: Order::Any,
+                };
+                vec![
+                    Node { cells: vec![Cell::Object(Arc::new(object))] },
+                    Node { cells: vec![Cell::Lexeme(number)] },
+                    Node { cells: vec![Cell::Lexeme(text)] },
+                ]
+            },
+            1,
+        ));
+        assert!(g.matches(br#"{"b":1,"ab":2,"q":"s"}"#).unwrap());
+        assert!(!g.matches(br#"{"b":"s"}"#).unwrap());
+        check(&g, 5, 30);
+    }
 }

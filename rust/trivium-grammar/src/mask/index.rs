@@ -122,13 +122,21 @@ impl TokenIndex {
         Ok(made)
     }
 
-    /// The scan of a state, shared with every grammar that meets an equal residual.
-    pub(crate) fn scan(&self, automaton: &Automaton, state: StateId) -> Result<Arc<Scan>> {
-        let print = automaton.print(state)?;
+    /// The scan of a state, shared with every grammar that meets an equal residual; and the state's only
+    /// marker, which stands for those that the scan names.
+    pub(crate) fn scan(
+        &self,
+        automaton: &Automaton,
+        state: StateId,
+    ) -> Result<(Arc<Scan>, Option<u32>)> {
+        let (print, sole) = match automaton.print(state)? {
+            Some((print, sole)) => (Some(print), sole),
+            None => (None, None),
+        };
         if let Some(print) = print {
             let scans = self.scans.lock().map_err(|_| poisoned())?;
             if let Some(known) = scans.map.get(&print) {
-                return Ok(Arc::clone(known));
+                return Ok((Arc::clone(known), sole));
             }
         }
         let scan = Arc::new(Scan::new(self, automaton, state)?);
@@ -142,7 +150,7 @@ impl TokenIndex {
             scans.bytes += bytes;
             scans.map.insert(print, Arc::clone(&scan));
         }
-        Ok(scan)
+        Ok((scan, sole))
     }
 
     /// Counts bytes that a kept scan grew by.
