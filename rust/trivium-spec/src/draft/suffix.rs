@@ -24,8 +24,8 @@ use trivium_core::error::{Error, Result};
 const ORDERS: usize = 3;
 /// Continuations of a match that become candidates.
 const CHILDREN: usize = 8;
-/// Deepest node that also asks the empty match.
-const UNIGRAM_DEPTH: usize = 1;
+/// Levels of the tree that also ask the empty match.
+const EMPTY_LEVELS: usize = 1;
 /// Tokens before a text's start that a cursor into a shared store is warmed with, and that a
 /// finished text brings along as context.
 const CONTEXT: usize = 64;
@@ -370,7 +370,7 @@ impl RequestSource for View {
                 continuations(a, self.cursors[own + 1 + i], store.kind, out);
             }
         }
-        if depth <= UNIGRAM_DEPTH {
+        if depth < EMPTY_LEVELS {
             frequent(&self.local, EMPTY, out);
             for f in &self.follows {
                 let store = &self.stores[f.store];
