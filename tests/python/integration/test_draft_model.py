@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -62,9 +63,10 @@ def test_shared_noise_is_accepted_more_than_the_most_likely_token(shipped):
             prompts * 2,
             speculator=spec,
             draft_model=DraftModel(draft, law=law, width=1, min_prob=0.0),
-            temperature=1.0,
+            temperature=1.6,
             draw="race",
-            max_new_tokens=24,
+            max_new_tokens=32,
+            eos_token_id=[],
         )
         rate[law] = out.tokens_per_call
     assert rate["shared"] > rate["point_mass"]
@@ -103,7 +105,10 @@ def law_of(model, prompt, n):
 @pytest.mark.parametrize("verifier", ["block", "law", "auto"])
 def test_drawn_drafts_keep_the_law(verifier):
     """Statistical: 400 texts of two tokens against their exact law."""
-    target, draft = tiny(1, 2), tiny(2, 1)
+    target = tiny(1, 2)
+    draft = copy.deepcopy(target)
+    with torch.no_grad():
+        draft.lm_head.weight *= 0.4  # a flatter law of the same mind
     spec = Speculator(4, sources=[], max_nodes=1, verifier=verifier)
     law = "shared" if verifier == "auto" else "iid"
     out = generate(
@@ -120,7 +125,7 @@ def test_drawn_drafts_keep_the_law(verifier):
     for text in out.new_tokens:
         counts[tuple(text)] += 1
     assert_law(counts, want)
-    assert out.tokens_per_call > 1.2
+    assert out.tokens_per_call > 1.1
 
 
 def test_what_does_not_fit_is_refused(shipped):
