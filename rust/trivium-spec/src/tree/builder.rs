@@ -309,6 +309,7 @@ pub(crate) struct Scratch {
     queue: Queue,
     candidates: Candidates,
     estimates: Vec<f32>,
+    order: Vec<usize>,
     /// Evidence of every slot pushed in this call.
     said: Vec<Evidence>,
 }
@@ -322,7 +323,7 @@ fn expand(
     (mixture, first_slots): (&Mixture, &[u8]),
     scratch: &mut Scratch,
 ) -> Result<()> {
-    let Scratch { queue, candidates, estimates, said } = scratch;
+    let Scratch { queue, candidates, estimates, order, said } = scratch;
     let depth = usize::from(tree.depths[node]);
     candidates.clear();
     for (source, &first) in request.sources.iter_mut().zip(first_slots) {
@@ -363,20 +364,28 @@ fn expand(
             said.extend_from_slice(evidence);
         }
     };
-    // Siblings exclude each other: their estimates cannot add up to more than 1.
-    let sum: f32 = estimates.iter().sum();
-    let fair = if sum > 1.0 { 1.0 / sum } else { 1.0 };
+    // Siblings exclude each other: the likelier ones leave the others what remains of 1. (Scaling all
+    // of them makes the best one, whose estimate is the surest, look worse than it is.)
+    if estimates.iter().sum::<f32>() > 1.0 {
+        order.clear();
+        order.extend(0..estimates.len());
+        order.sort_by(|&a, &b| estimates[b].total_cmp(&estimates[a]));
+        let mut left = 1.0f32;
+        for &at in order.iter() {
+            estimates[at] = estimates[at].min(left);
+            left -= estimates[at];
+        }
+    }
     let forced = forced.filter(|t| !named.contains(t));
-    let possible = estimates.iter().filter(|e| **e > 0.0).map(|e| e * fair);
+    let possible = estimates.iter().copied().filter(|e| *e > 0.0);
     let all = possible.chain(forced.map(|_| 1.0));
     if !request.steering.expands(node, depth, tree.scores[node], all) {
         // A stop ends the tree: what is left in the heap is less likely still.
         request.cap = tree.tokens.len();
         return Ok(());
     }
-    let scale = tree.scores[node] * fair;
     for (at, (&token, &estimate)) in named.iter().zip(estimates.iter()).enumerate() {
-        push(token, scale * estimate, candidates.evidence(at));
+        push(token, above * estimate, candidates.evidence(at));
     }
     if let Some(token) = forced {
         push(token, above, &[]);
