@@ -13,7 +13,7 @@ a model, never owns a key/value cache and never opens a socket: the host does.
 
 from __future__ import annotations
 
-from trivium import control, drafting, errors, lossy, sampling, sources, trees, voting
+from trivium import constrained, control, drafting, errors, lossy, sampling, sources, trees, voting
 from trivium._core import __version__
 from trivium.grammar import GrammarMask, fill_batch
 from trivium.speculator import Speculator
@@ -27,6 +27,7 @@ __all__ = [
     "Vocabulary",
     "Voter",
     "__version__",
+    "constrained",
     "control",
     "drafting",
     "errors",

@@ -1,0 +1,19 @@
+"""Sampling under a constraint that keeps the model's own distribution.
+
+Masked decoding draws each token from the allowed ones. That is not the model's law given the
+language: prefixes whose completions are unlikely are drawn too often. Here the difference is
+weighed, learned or computed.
+
+====================  ==========================================================================
+`awrs`, `Weighted`    one token under a costly checker, with an unbiased weight
+====================  ==========================================================================
+
+Masks come from `GrammarMask` and are computed in Rust; what stands here is the arithmetic on top,
+in NumPy, a few passes over a row.
+"""
+
+from __future__ import annotations
+
+from trivium.constrained.awrs import Weighted, awrs
+
+__all__ = ["Weighted", "awrs"]
