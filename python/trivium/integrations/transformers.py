@@ -21,6 +21,7 @@ from trivium.errors import InputError, MissingExtraError
 from trivium.integrations._transformers.inputs import column, end_ids, prompts_of
 from trivium.integrations._transformers.stops import Stops
 from trivium.speculator import Speculator
+from trivium.voter import Voter
 
 __all__ = [
     "Comparison",
@@ -341,6 +342,8 @@ def generate(
         )
     votes = None
     if voter is not None:
+        if not isinstance(voter, Voter):
+            raise InputError(f"voter: {type(voter).__name__} is no trivium.Voter")
         if tokenizer is None:
             raise InputError("voter: needs tokenizer=, which says what the traces answer")
         if not isinstance(branch, int) or not (group is None or isinstance(group, str)):

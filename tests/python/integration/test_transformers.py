@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from trivium import Speculator, Vocabulary
+from trivium import Speculator, Vocabulary, Voter
 from trivium.errors import InputError, StateError, TokenError, UnsupportedError
 from trivium.integrations.transformers import calibrate, compare, generate
 from trivium.speculator import TreeBatch
@@ -351,7 +351,8 @@ def test_bad_input_is_a_typed_error_and_harms_nothing(llama):
         ([[1]], {"prefill_chunk": 0}, InputError, "prefill_chunk"),
         ([[1]], {"constraint": object()}, InputError, "matcher"),
         ([[1] * 256], {}, InputError, "256 positions"),
-        ([[1]], {"voter": object()}, UnsupportedError, "another version"),
+        ([[1]], {"voter": object()}, InputError, "no trivium.Voter"),
+        ([[1]], {"voter": Voter()}, InputError, "tokenizer"),
         ([[1]], {"speculator": Speculator(VOCAB + 1)}, InputError, f"{VOCAB + 1} wide"),
     ]
     for ids, options, error, text in cases:
