@@ -5,6 +5,7 @@ language: prefixes whose completions are unlikely are drawn too often. Here the 
 weighed, learned or computed.
 
 ====================  ==========================================================================
+`Asap`                samples that approach the law given the language, learned in a trie
 `awrs`, `Weighted`    one token under a costly checker, with an unbiased weight
 ====================  ==========================================================================
 
@@ -14,6 +15,7 @@ in NumPy, a few passes over a row.
 
 from __future__ import annotations
 
+from trivium.constrained.asap import Asap, AsapWalk
 from trivium.constrained.awrs import Weighted, awrs
 
-__all__ = ["Weighted", "awrs"]
+__all__ = ["Asap", "AsapWalk", "Weighted", "awrs"]
