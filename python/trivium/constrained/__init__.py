@@ -7,6 +7,9 @@ weighed, learned or computed.
 ====================  ==========================================================================
 `Asap`                samples that approach the law given the language, learned in a trie
 `awrs`, `Weighted`    one token under a costly checker, with an unbiased weight
+`dingo`               the most probable block of a diffusion model under a regular language
+`dingo_sample`        exact draws from the block's law given the language
+`TokenAutomaton`      the transitions both run on
 ====================  ==========================================================================
 
 Masks come from `GrammarMask` and are computed in Rust; what stands here is the arithmetic on top,
@@ -16,6 +19,17 @@ in NumPy, a few passes over a row.
 from __future__ import annotations
 
 from trivium.constrained.asap import Asap, AsapWalk
+from trivium.constrained.automaton import TokenAutomaton
 from trivium.constrained.awrs import Weighted, awrs
+from trivium.constrained.dingo import Block, dingo, dingo_sample
 
-__all__ = ["Asap", "AsapWalk", "Weighted", "awrs"]
+__all__ = [
+    "Asap",
+    "AsapWalk",
+    "Block",
+    "TokenAutomaton",
+    "Weighted",
+    "awrs",
+    "dingo",
+    "dingo_sample",
+]
