@@ -513,10 +513,10 @@ def phrase_grammar(
     budgets: tuple[int, int, int, int],
 ) -> GrammarMask: ...
 def after_trigger(
-    trigger: str, then: GrammarMask, budgets: tuple[int, int, int, int]
+    trigger: str | Sequence[int], then: GrammarMask, budgets: tuple[int, int, int, int]
 ) -> GrammarMask: ...
 def island_grammar(
-    islands: Sequence[tuple[str, GrammarMask]],
+    islands: Sequence[tuple[str | Sequence[int], GrammarMask]],
     stop: str | None,
     budgets: tuple[int, int, int, int],
 ) -> GrammarMask: ...

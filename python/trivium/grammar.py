@@ -14,7 +14,7 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, overload
 
 from trivium._core import GrammarMask as CoreGrammarMask
 from trivium._core import Matcher as CoreMatcher
@@ -144,6 +144,18 @@ def _bytes(name: str, text: str | bytes) -> bytes:
     if not isinstance(text, bytes):
         raise InputError(f"{name}: {type(text).__name__} is not str or bytes")
     return text
+
+
+def _trigger(given: str | int | Sequence[int]) -> str | list[int]:
+    """Check a trigger: a text, or ids of special tokens."""
+    if isinstance(given, str):
+        _bytes("trigger", given)
+        return given
+    try:
+        ids = [given] if isinstance(given, SupportsIndex) else list(given)
+    except TypeError:
+        raise InputError(f"trigger: {type(given).__name__} is not str, int or a list") from None
+    return [min(_count("trigger", t, 0), (1 << 32) - 1) for t in ids]
 
 
 def _json_text(name: str, value: object) -> str:
@@ -576,7 +588,7 @@ class GrammarMask:
     @classmethod
     def after(
         cls,
-        trigger: str,
+        trigger: str | int | Sequence[int],
         then: GrammarMask,
         *,
         max_states: int = 100_000,
@@ -590,10 +602,11 @@ class GrammarMask:
 
         Parameters
         ----------
-        trigger : str
-            For example ``"</think>"``, as text.
+        trigger : str, int or sequence of int
+            A text, for example ``"</think>"``, however tokens cut it; or the id of a special token,
+            or several of which any will do.
         then : GrammarMask
-            What follows; a regular grammar.
+            What follows, of any kind: a JSON Schema, rules, a pattern.
         max_states, max_bytes, max_ms, mask_bytes : int, optional
             As in `regex`.
 
@@ -604,26 +617,25 @@ class GrammarMask:
         Raises
         ------
         InputError
-            An empty trigger.
+            An empty trigger, or a token that is not special or ends the text.
         UnsupportedPattern
-            `then` is not regular, or has position predicates.
+            `then` has position predicates.
 
         Examples
         --------
         >>> from trivium import Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
-        >>> g = GrammarMask.after("</think>", GrammarMask.regex("[0-9]+", vocab))
+        >>> g = GrammarMask.after("</think>", GrammarMask.json_schema({"type": "integer"}, vocab))
         >>> g.matches("Six times seven.</think>42"), g.matches("42")
         (True, False)
         """
-        _bytes("trigger", trigger)
         budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
-        return cls._wrap(core_after(str(trigger), then._core, budgets), then._vocab)
+        return cls._wrap(core_after(_trigger(trigger), then._core, budgets), then._vocab)
 
     @classmethod
     def free_text_with(
         cls,
-        islands: Mapping[str, GrammarMask],
+        islands: Mapping[str, GrammarMask] | Mapping[int, GrammarMask],
         *,
         stop: str | None = None,
         max_states: int = 100_000,
@@ -635,8 +647,9 @@ class GrammarMask:
 
         Parameters
         ----------
-        islands : dict of str to GrammarMask
-            Triggers and what follows them; regular grammars over one vocabulary.
+        islands : dict of str or int to GrammarMask
+            Triggers (texts or ids of special tokens) and what follows them: grammars of any kind
+            over one vocabulary.
         stop : str, optional
             The text ends with this, outside of islands; by default anywhere outside of one.
         max_states, max_bytes, max_ms, mask_bytes : int, optional
@@ -649,9 +662,9 @@ class GrammarMask:
         Raises
         ------
         InputError
-            No island, or an empty trigger.
+            No island, an empty trigger, or a token that is not special or ends the text.
         UnsupportedPattern
-            A grammar is not regular, or has position predicates.
+            A grammar has position predicates, or JSON is spelled in different ways.
 
         Examples
         --------
@@ -662,11 +675,10 @@ class GrammarMask:
         >>> g.matches("a <n:12> b <n:3>"), g.matches("a <n:x> b")
         (True, False)
         """
-        pairs = [(str(t), g._core) for t, g in islands.items()]
+        pairs = [(_trigger(t), g._core) for t, g in islands.items()]
         if not pairs:
             raise InputError("islands: none")
-        for trigger in [*(p[0] for p in pairs), stop or "x"]:
-            _bytes("islands", trigger)
+        _bytes("stop", stop or "")
         budgets = _budgets(max_states, max_bytes, max_ms, mask_bytes)
         vocab = next(iter(islands.values()))._vocab
         return cls._wrap(core_islands(pairs, stop, budgets), vocab)
@@ -738,7 +750,11 @@ class GrammarMask:
         return self._with("and", other) if isinstance(other, GrammarMask) else NotImplemented
 
     def __or__(self, other: GrammarMask) -> Self:
-        """Make the grammar of the texts of either. Regular grammars, default budgets."""
+        """Make the grammar of the texts of either. Default budgets.
+
+        Any kinds: where one is not regular the other may have no position predicates, and all
+        JSON has one ``whitespace`` and one ``escapes``.
+        """
         return self._with("or", other) if isinstance(other, GrammarMask) else NotImplemented
 
     def __invert__(self) -> Self:
@@ -755,7 +771,7 @@ class GrammarMask:
         Parameters
         ----------
         *others : GrammarMask
-            Regular grammars over the same vocabulary.
+            Grammars of any kind over the same vocabulary.
 
         Returns
         -------
@@ -764,7 +780,8 @@ class GrammarMask:
         Raises
         ------
         UnsupportedPattern
-            A grammar is not regular, or has position predicates that would see across a seam.
+            A grammar has position predicates that would see across a seam, or JSON is spelled in
+            different ways.
 
         Examples
         --------
@@ -836,7 +853,7 @@ class GrammarMask:
         Returns
         -------
         bytes or None
-            None if no text begins so.
+            None if no text begins so, or all that do hold special tokens.
         """
         return self._core.completion(_bytes("prefix", prefix))
 

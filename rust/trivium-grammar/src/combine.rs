@@ -3,19 +3,25 @@
 //! A regular grammar keeps its [`Recipe`]: what it was asked to be, a few words however large its
 //! automaton has grown. Combining makes a recipe of recipes and lowers it into an arena of its own, so
 //! every combination is exact and has the guarantees of a pattern: `a & b` is one automaton, not two
-//! masks that might agree on no token.
+//! masks that might agree on no token. Unions, sequences and islands of other grammars are rules of the
+//! machine ([`join`]).
+
+mod join;
 
 use crate::automata::expr::{Arena, EPSILON, ExprId, INF};
 use crate::automata::look::word_class;
+use crate::cfg::{self, Compiled, Syntax};
 use crate::error::{Error, Result};
-use crate::grammar::GrammarMask;
+use crate::grammar::{GrammarMask, Notes};
+use crate::json_schema::Options;
 use crate::limits::CompileLimits;
+use crate::machine::graph::{NodeId, NodeSource};
 use crate::regex::{self, Dialect};
 use regex_syntax::hir::Look;
 use std::sync::Arc;
-use trivium_core::{Error as Core, Vocabulary};
+use trivium_core::{Error as Core, TokenId, Vocabulary};
 
-/// A regular language as it was asked for.
+/// A language as it was asked for.
 #[derive(Debug, Clone)]
 pub(crate) enum Recipe {
     Pattern { text: Arc<str>, dialect: Dialect, full: bool },
@@ -25,9 +31,75 @@ pub(crate) enum Recipe {
     Then(Arc<[Recipe]>),
     Not(Arc<Recipe>),
     Phrases(Arc<Phrases>),
-    Islands { islands: Arc<[(String, Recipe)]>, stop: Option<Arc<str>> },
-    After { trigger: Arc<str>, then: Arc<Recipe> },
+    Islands { islands: Arc<[(Trigger, Recipe)]>, stop: Option<Arc<str>> },
+    After { trigger: Trigger, then: Arc<Recipe> },
     Spans { source: Arc<str>, words: bool, max_words: Option<u32> },
+    Rules(Arc<Rules>),
+    Schema(Arc<Schema>),
+}
+
+/// A grammar of rules as it was asked for.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) text: String,
+    pub(crate) syntax: Syntax,
+    pub(crate) start: Option<String>,
+    pub(crate) vocab: Arc<Vocabulary>,
+    /// Whether it is one lexeme.
+    pub(crate) regular: bool,
+}
+
+/// A schema, read: its nodes can be made in any arena.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    pub(crate) source: Arc<dyn NodeSource>,
+    pub(crate) root: NodeId,
+    pub(crate) options: Options,
+}
+
+/// What ends free text and starts a grammar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// These characters, however tokens cut them.
+    Text(Arc<str>),
+    /// One of these special tokens.
+    Special(Arc<[TokenId]>),
+}
+
+impl From<&str> for Trigger {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl Trigger {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Special(_) => None,
+        }
+    }
+
+    fn check(&self, vocab: &Vocabulary) -> Result<()> {
+        let why = match self {
+            Self::Text(text) if text.is_empty() => "an empty text".into(),
+            Self::Special(ids) if ids.is_empty() => "no token".into(),
+            Self::Special(ids) => {
+                let wrong = ids.iter().find(|&&t| !vocab.is_special(t) || vocab.is_eos(t));
+                let Some(t) = wrong else { return Ok(()) };
+                format!("token {t} is not special or ends the text; give a trigger's text")
+            }
+            Self::Text(_) => return Ok(()),
+        };
+        Err(Core::input("trigger", why).into())
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Text(text) => text.to_string(),
+            Self::Special(ids) => format!("{ids:?}"),
+        }
+    }
 }
 
 /// Phrases that a text must or must not contain.
@@ -44,6 +116,23 @@ pub struct Phrases {
 }
 
 impl Recipe {
+    pub(crate) fn is_regular(&self) -> bool {
+        match self {
+            Self::Rules(rules) => rules.regular,
+            Self::Schema(_) => false,
+            Self::And(parts) | Self::Or(parts) | Self::Then(parts) => {
+                parts.iter().all(Self::is_regular)
+            }
+            Self::Not(part) => part.is_regular(),
+            Self::After { trigger, then } => trigger.text().is_some() && then.is_regular(),
+            Self::Islands { islands, .. } => {
+                islands.iter().all(|i| i.0.text().is_some() && i.1.is_regular())
+            }
+            Self::Pattern { .. } | Self::Choices(_) | Self::Phrases(_) | Self::Spans { .. } => true,
+        }
+    }
+
+    /// The expression of a regular recipe.
     pub(crate) fn lower(&self, arena: &mut Arena, limits: &CompileLimits) -> Result<ExprId> {
         let list = |arena: &mut Arena, parts: &[Self]| {
             parts.iter().map(|p| p.lower(arena, limits)).collect::<Result<Vec<_>>>()
@@ -81,14 +170,31 @@ impl Recipe {
                 if !arena.is_pure(then) {
                     return Err(predicates());
                 }
+                let trigger = trigger.text().ok_or_else(not_regular)?;
                 let free = up_to(arena, trigger, &[trigger]);
                 arena.concat(free, then)
             }
+            Self::Rules(rules) => {
+                let Rules { text, syntax, start, vocab, .. } = &**rules;
+                let own = std::mem::replace(arena, Arena::new(0));
+                match cfg::compile(text, *syntax, start.as_deref(), vocab, limits, own)?.0 {
+                    Compiled::Lexeme(compiled, expr) => {
+                        *arena = *compiled;
+                        expr
+                    }
+                    Compiled::Graph(_) => return Err(not_regular()),
+                }
+            }
+            Self::Schema(_) => return Err(not_regular()),
             Self::Spans { source, words, max_words } => spans(arena, source, *words, *max_words),
         };
         arena.check()?;
         Ok(out)
     }
+}
+
+fn not_regular() -> Error {
+    Error::internal("an expression of a grammar that is not regular")
 }
 
 fn predicates() -> Error {
@@ -160,13 +266,14 @@ fn up_to(arena: &mut Arena, trigger: &str, all: &[&str]) -> ExprId {
 /// Free text in which each trigger starts its island, up to `stop` or the end.
 fn islands_in_text(
     arena: &mut Arena,
-    islands: &[(String, Recipe)],
+    islands: &[(Trigger, Recipe)],
     stop: Option<&str>,
     limits: &CompileLimits,
 ) -> Result<ExprId> {
-    let all: Vec<&str> = islands.iter().map(|i| i.0.as_str()).chain(stop).collect();
+    let all: Vec<&str> = islands.iter().filter_map(|i| i.0.text()).chain(stop).collect();
     let mut parts = Vec::with_capacity(islands.len());
     for (trigger, island) in islands {
+        let trigger = trigger.text().ok_or_else(not_regular)?;
         let free = up_to(arena, trigger, &all);
         let island = island.lower(arena, limits)?;
         if !arena.is_pure(island) {
@@ -241,6 +348,37 @@ impl GrammarMask {
         Self::of_expression(arena, expr, vocab, kind, text, recipe, limits, deadline)
     }
 
+    /// A grammar of a recipe whose parts need not be regular.
+    fn of_parts(
+        recipe: Recipe,
+        kind: &'static str,
+        text: String,
+        parts: &[&Self],
+        limits: CompileLimits,
+    ) -> Result<Self> {
+        let vocab = parts[0].vocab();
+        if recipe.is_regular() {
+            return Self::of_recipe(recipe, kind, text, vocab, limits);
+        }
+        let mut notes = Notes::default();
+        for part in parts {
+            let of = part.notes();
+            notes.relaxed.extend_from_slice(&of.relaxed);
+            notes.incomplete.extend_from_slice(&of.incomplete);
+            notes.unproven.extend_from_slice(&of.unproven);
+            notes.warnings.extend_from_slice(&of.warnings);
+        }
+        if join::hides_texts(&recipe) {
+            let why = "longest match: terminals of one side look across its ends".to_owned();
+            if !notes.incomplete.contains(&why) {
+                notes.incomplete.push(why.clone());
+                notes.warnings.push(why);
+            }
+        }
+        let graph = join::graph(&recipe, &limits)?;
+        Self::of_graph(graph, vocab, kind, text, limits, notes, Some(recipe))
+    }
+
     fn parts(parts: &[&Self], what: &'static str) -> Result<(Arc<[Recipe]>, String)> {
         let Some(first) = parts.first() else {
             return Err(Core::input(what, "no grammar").into());
@@ -252,17 +390,26 @@ impl GrammarMask {
                 return Err(Core::input(what, "grammars over different vocabularies").into());
             }
             let Some(recipe) = part.recipe() else {
-                return Err(Error::UnsupportedPattern {
-                    feature: format!("combining a grammar that is not regular ({})", part.kind()),
-                    at: format!("in {what}"),
-                    hint: "regex, choices, phrases, spans and their combinations are regular"
-                        .into(),
-                });
+                return Err(Error::internal("a grammar without a recipe"));
             };
             recipes.push(recipe.clone());
             texts.push(part.text().to_owned());
         }
         Ok((recipes.into(), texts.join(", ")))
+    }
+
+    fn regular_parts(parts: &[&Self], what: &'static str) -> Result<(Arc<[Recipe]>, String)> {
+        let found = Self::parts(parts, what)?;
+        if let Some(i) = found.0.iter().position(|r| !r.is_regular()) {
+            return Err(Error::UnsupportedPattern {
+                feature: format!("combining a grammar that is not regular ({})", parts[i].kind()),
+                at: format!("in {what}"),
+                hint: "regex, choices, phrases, spans and their combinations are regular; any \
+                       grammar can stand in |, then, after and free_text_with"
+                    .into(),
+            });
+        }
+        Ok(found)
     }
 
     /// The texts of all `parts`.
@@ -271,26 +418,27 @@ impl GrammarMask {
     /// `UnsupportedPattern` for a part that is not regular; `InvalidInput` for different vocabularies;
     /// `Unsatisfiable` if no text is left; `LimitExceeded` over a budget.
     pub fn and(parts: &[&Self], limits: CompileLimits) -> Result<Self> {
-        let (recipes, text) = Self::parts(parts, "and")?;
+        let (recipes, text) = Self::regular_parts(parts, "and")?;
         Self::of_recipe(Recipe::And(recipes), "and", text, parts[0].vocab(), limits)
     }
 
-    /// The texts of any of `parts`.
+    /// The texts of any of `parts`, regular or not.
     ///
     /// # Errors
-    /// As [`and`](Self::and).
+    /// `InvalidInput` for different vocabularies; `UnsupportedPattern` for JSON in different spellings,
+    /// or position predicates beside a part that is not regular; `LimitExceeded` over a budget.
     pub fn or(parts: &[&Self], limits: CompileLimits) -> Result<Self> {
         let (recipes, text) = Self::parts(parts, "or")?;
-        Self::of_recipe(Recipe::Or(recipes), "or", text, parts[0].vocab(), limits)
+        Self::of_parts(Recipe::Or(recipes), "or", text, parts, limits)
     }
 
-    /// A text of each of `parts`, one after the other.
+    /// A text of each of `parts`, regular or not, one after the other.
     ///
     /// # Errors
-    /// As [`and`](Self::and); `UnsupportedPattern` where predicates would see across a seam.
+    /// As [`or`](Self::or); `UnsupportedPattern` where predicates would see across a seam.
     pub fn then(parts: &[&Self], limits: CompileLimits) -> Result<Self> {
         let (recipes, text) = Self::parts(parts, "then")?;
-        Self::of_recipe(Recipe::Then(recipes), "then", text, parts[0].vocab(), limits)
+        Self::of_parts(Recipe::Then(recipes), "then", text, parts, limits)
     }
 
     /// Every text that is not one of `part`.
@@ -298,7 +446,7 @@ impl GrammarMask {
     /// # Errors
     /// As [`and`](Self::and).
     pub fn not(part: &Self, limits: CompileLimits) -> Result<Self> {
-        let (recipes, text) = Self::parts(&[part], "not")?;
+        let (recipes, text) = Self::regular_parts(&[part], "not")?;
         let recipe = Recipe::Not(Arc::new(recipes[0].clone()));
         Self::of_recipe(recipe, "not", text, part.vocab(), limits)
     }
@@ -324,14 +472,15 @@ impl GrammarMask {
     /// Free text up to the first `trigger`, then a text of `then`.
     ///
     /// # Errors
-    /// As [`then`](Self::then); `InvalidInput` for an empty trigger.
-    pub fn after(trigger: &str, then: &Self, limits: CompileLimits) -> Result<Self> {
-        if trigger.is_empty() {
-            return Err(Core::input("trigger", "an empty text").into());
-        }
+    /// As [`then`](Self::then); `InvalidInput` for an empty trigger, or a token that is not special or
+    /// ends the text.
+    pub fn after(trigger: impl Into<Trigger>, then: &Self, limits: CompileLimits) -> Result<Self> {
+        let trigger = trigger.into();
+        trigger.check(then.vocab())?;
         let (recipes, _) = Self::parts(&[then], "after")?;
-        let recipe = Recipe::After { trigger: trigger.into(), then: Arc::new(recipes[0].clone()) };
-        Self::of_recipe(recipe, "after", trigger.to_owned(), then.vocab(), limits)
+        let text = trigger.name();
+        let recipe = Recipe::After { trigger, then: Arc::new(recipes[0].clone()) };
+        Self::of_parts(recipe, "after", text, &[then], limits)
     }
 
     /// Free text in which every trigger is followed by a text of its grammar, any number of times; it
@@ -339,22 +488,22 @@ impl GrammarMask {
     ///
     /// # Errors
     /// As [`after`](Self::after); `InvalidInput` without any island.
-    pub fn free_text_with(
-        islands: &[(&str, &Self)],
+    pub fn free_text_with<T: Into<Trigger> + Clone>(
+        islands: &[(T, &Self)],
         stop: Option<&str>,
         limits: CompileLimits,
     ) -> Result<Self> {
-        if islands.iter().any(|i| i.0.is_empty()) || stop.is_some_and(str::is_empty) {
-            return Err(Core::input("trigger", "an empty text").into());
+        if stop.is_some_and(str::is_empty) {
+            return Err(Core::input("stop", "an empty text").into());
         }
         let grammars: Vec<&Self> = islands.iter().map(|i| i.1).collect();
         let (recipes, _) = Self::parts(&grammars, "free_text_with")?;
-        let text = islands.iter().map(|i| i.0).collect::<Vec<_>>().join(", ");
-        let vocab = grammars[0].vocab();
-        let islands: Vec<(String, Recipe)> =
-            islands.iter().zip(recipes.iter()).map(|(i, r)| (i.0.to_owned(), r.clone())).collect();
+        let triggers = islands.iter().map(|i| i.0.clone().into());
+        let islands: Vec<(Trigger, Recipe)> = triggers.zip(recipes.iter().cloned()).collect();
+        islands.iter().try_for_each(|i| i.0.check(grammars[0].vocab()))?;
+        let text = islands.iter().map(|i| i.0.name()).collect::<Vec<_>>().join(", ");
         let recipe = Recipe::Islands { islands: islands.into(), stop: stop.map(Into::into) };
-        Self::of_recipe(recipe, "free text", text, vocab, limits)
+        Self::of_parts(recipe, "free text", text, &grammars, limits)
     }
 
     /// The non-empty pieces of a source text; with `words` they begin and end where words do, with

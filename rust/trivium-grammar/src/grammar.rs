@@ -4,7 +4,7 @@ use crate::automata::dfa::{Automaton, AutomatonSize};
 use crate::automata::expr::{Arena, EMPTY};
 use crate::automata::table::{DEAD, StateId};
 use crate::cfg::{self, Compiled, Syntax};
-use crate::combine::Recipe;
+use crate::combine::{Recipe, Rules};
 use crate::error::{Error, Result};
 use crate::limits::{CompileLimits, MOST_STATES};
 use crate::machine::Machine;
@@ -26,7 +26,7 @@ struct Source {
     kind: &'static str,
     text: String,
     notes: Notes,
-    /// What to combine it with others by, if it is regular.
+    /// What to combine it with others by.
     recipe: Option<Recipe>,
 }
 
@@ -289,12 +289,20 @@ impl GrammarMask {
         limits: CompileLimits,
     ) -> Result<Self> {
         let deadline = Instant::now().checked_add(limits.max_time);
-        let (compiled, warnings) = cfg::compile(text, syntax, start, vocab, &limits)?;
+        let arena = Arena::new(limits.max_bytes);
+        let (compiled, warnings) = cfg::compile(text, syntax, start, vocab, &limits, arena)?;
+        let recipe = Recipe::Rules(Arc::new(Rules {
+            text: text.into(),
+            syntax,
+            start: start.map(Into::into),
+            vocab: Arc::clone(vocab),
+            regular: matches!(compiled, Compiled::Lexeme(..)),
+        }));
         let mut notes = Notes { warnings, ..Notes::default() };
         match compiled {
             Compiled::Lexeme(arena, expr) => {
                 let text = text.to_owned();
-                let source = Source { kind: "grammar", text, notes, recipe: None };
+                let source = Source { kind: "grammar", text, notes, recipe: Some(recipe) };
                 Self::build(*arena, expr, vocab, source, limits, deadline)
             }
             Compiled::Graph(graph) => {
@@ -302,7 +310,8 @@ impl GrammarMask {
                     let why = "longest match: a terminal may take what the next one needs";
                     notes.unproven.push(why.into());
                 }
-                Self::of_graph(*graph, vocab, "grammar", text.to_owned(), limits, notes)
+                let text = text.to_owned();
+                Self::of_graph(*graph, vocab, "grammar", text, limits, notes, Some(recipe))
             }
         }
     }
@@ -340,9 +349,13 @@ impl GrammarMask {
         Self::build(arena, expr, vocab, source, limits, deadline)
     }
 
-    /// What it was made from, if it is regular.
+    /// What it was made from.
     pub(crate) fn recipe(&self) -> Option<&Recipe> {
         self.inner.source.recipe.as_ref()
+    }
+
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.inner.source.notes
     }
 
     pub(crate) fn kind(&self) -> &'static str {
@@ -395,6 +408,7 @@ impl GrammarMask {
         text: String,
         limits: CompileLimits,
         notes: Notes,
+        recipe: Option<Recipe>,
     ) -> Result<Self> {
         let index = TokenIndex::of(vocab)?;
         let machine = Machine::new(graph, &index, limits)?;
@@ -404,7 +418,7 @@ impl GrammarMask {
                 why: "its parts exclude each other, or there are none".into(),
             });
         }
-        let source = Source { kind, text, notes, recipe: None };
+        let source = Source { kind, text, notes, recipe };
         Ok(Self { inner: Arc::new(Inner { index, maker: Maker::Machine(machine), source }) })
     }
 
@@ -459,8 +473,8 @@ impl GrammarMask {
         })
     }
 
-    /// A shortest text of the language that begins with `prefix`; `None` if there is none. The
-    /// witness of guarantee D, found breadth first.
+    /// A shortest text of the language that begins with `prefix`; `None` if there is none,
+    /// or none without special tokens. The witness of guarantee D, found breadth first.
     ///
     /// # Errors
     /// `LimitExceeded` over a budget: the search makes the states it looks at.
@@ -498,7 +512,10 @@ impl GrammarMask {
             }
             i += 1;
         }
-        Err(Error::internal("a live state without a completion"))
+        match engine {
+            Engine::Machine(_) => Ok(None), // only a special token leads on
+            Engine::Lexeme(_) => Err(Error::internal("a live state without a completion")),
+        }
     }
 
     /// Guarantees and sizes.

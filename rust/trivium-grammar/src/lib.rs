@@ -61,7 +61,7 @@ mod tree;
 pub use automata::dfa::AutomatonSize;
 pub use batch::fill_batch;
 pub use cfg::Syntax;
-pub use combine::Phrases;
+pub use combine::{Phrases, Trigger};
 pub use error::{Error, Result};
 pub use grammar::{Explanation, GrammarMask, Report};
 pub use limits::CompileLimits;

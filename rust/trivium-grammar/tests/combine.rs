@@ -163,7 +163,7 @@ fn islands_start_at_their_triggers() {
             free(t, stop, &is_inner)
         });
     }
-    assert!(GrammarMask::free_text_with(&[], None, limits()).is_err());
+    assert!(GrammarMask::free_text_with(&[("<", &inner)][..0], None, limits()).is_err());
     assert!(GrammarMask::after("", &inner, limits()).is_err());
 }
 

@@ -5,7 +5,8 @@ use crate::grammar::{Budgets, PyGrammarMask, detached, limits};
 use crate::vocab::PyVocabulary;
 use pyo3::prelude::*;
 use trivium_core::Error as Core;
-use trivium_grammar::{GrammarMask, Phrases};
+use trivium_core::TokenId;
+use trivium_grammar::{GrammarMask, Phrases, Trigger};
 
 /// `and`, `or`, `then` of any number of grammars, `not` of one.
 #[pyfunction]
@@ -46,11 +47,27 @@ pub(crate) fn phrase_grammar(
     Ok(PyGrammarMask { inner })
 }
 
+/// A text, or ids of special tokens.
+#[derive(FromPyObject)]
+pub(crate) enum PyTrigger {
+    Text(String),
+    Special(Vec<TokenId>),
+}
+
+impl From<PyTrigger> for Trigger {
+    fn from(trigger: PyTrigger) -> Self {
+        match trigger {
+            PyTrigger::Text(text) => Self::Text(text.into()),
+            PyTrigger::Special(ids) => Self::Special(ids.into()),
+        }
+    }
+}
+
 /// Free text up to a trigger, then a grammar.
 #[pyfunction]
 pub(crate) fn after_trigger(
     py: Python<'_>,
-    trigger: &str,
+    trigger: PyTrigger,
     then: &PyGrammarMask,
     budgets: Budgets,
 ) -> PyRes<PyGrammarMask> {
@@ -62,15 +79,15 @@ pub(crate) fn after_trigger(
 #[pyfunction]
 pub(crate) fn island_grammar(
     py: Python<'_>,
-    islands: Vec<(String, PyRef<'_, PyGrammarMask>)>,
+    islands: Vec<(PyTrigger, PyRef<'_, PyGrammarMask>)>,
     stop: Option<&str>,
     budgets: Budgets,
 ) -> PyRes<PyGrammarMask> {
-    let islands: Vec<(String, GrammarMask)> =
-        islands.iter().map(|(t, g)| (t.clone(), g.inner.clone())).collect();
+    let islands: Vec<(Trigger, GrammarMask)> =
+        islands.into_iter().map(|(t, g)| (t.into(), g.inner.clone())).collect();
     let inner = detached(py, || {
-        let islands: Vec<(&str, &GrammarMask)> =
-            islands.iter().map(|(t, g)| (t.as_str(), g)).collect();
+        let islands: Vec<(Trigger, &GrammarMask)> =
+            islands.iter().map(|(t, g)| (t.clone(), g)).collect();
         GrammarMask::free_text_with(&islands, stop, limits(budgets))
     })?;
     Ok(PyGrammarMask { inner })

@@ -21,6 +21,8 @@ mod corner;
 mod lark;
 mod rules;
 
+pub(crate) use rules::nonempty;
+
 use crate::automata::expr::{Arena, ExprId};
 use crate::error::Result;
 use crate::limits::CompileLimits;
@@ -44,17 +46,18 @@ pub(crate) enum Compiled {
     Graph(Box<Graph>),
 }
 
-/// Compiles a grammar; the second result are warnings.
+/// Compiles a grammar, its lexemes into `arena`; the second result are warnings.
 pub(crate) fn compile(
     text: &str,
     syntax: Syntax,
     start: Option<&str>,
     vocab: &Vocabulary,
     limits: &CompileLimits,
+    arena: Arena,
 ) -> Result<(Compiled, Vec<String>)> {
     let source = match syntax {
         Syntax::Ebnf | Syntax::Gbnf => bnf::parse(text)?,
         Syntax::Lark => lark::parse(text)?,
     };
-    rules::compile(text, &source, start, vocab, limits)
+    rules::compile(text, &source, start, vocab, limits, arena)
 }

@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::json_schema;
 use crate::limits::CompileLimits;
 use crate::machine::graph::{
-    Array, Cell, Edge, Escapes, Graph, Label, Layout, Node, NodeId, NodeSource, Object, Others,
-    Position, Rule, Space,
+    Cell, Edge, Escapes, Graph, Label, Layout, Node, NodeId, NodeSource, Position, Rule, Space,
 };
+use crate::machine::sources::{self, Sources};
 use crate::regex::{self, Dialect};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub(super) fn compile(
     start: Option<&str>,
     vocab: &Vocabulary,
     limits: &CompileLimits,
+    arena: Arena,
 ) -> Result<(Compiled, Vec<String>)> {
     let mut this = Compiler {
         text,
@@ -62,7 +63,7 @@ pub(super) fn compile(
         vocab,
         limits,
         deadline: Instant::now().checked_add(limits.max_time),
-        arena: Arena::new(limits.max_bytes),
+        arena,
         names: FxHashMap::default(),
         regular: vec![None; source.rules.len()],
         terms: Vec::new(),
@@ -330,7 +331,7 @@ impl<'a> Compiler<'a> {
             let mut productions = vec![Vec::new()];
             for ast in &self.source.ignore {
                 let expr = self.expr(ast)?;
-                let expr = self.nonempty(expr);
+                let expr = nonempty(&mut self.arena, expr);
                 let term = self.term(Term::Terminal(expr, rank(-1, false, 0, 0)));
                 productions.push(vec![term, Symbol::Rule(ignored)]);
             }
@@ -380,33 +381,11 @@ impl<'a> Compiler<'a> {
         if self.arena.accepts(expr, crate::automata::look::Ctx::Edge) {
             out.push(Vec::new());
         }
-        let expr = self.nonempty(expr);
+        let expr = nonempty(&mut self.arena, expr);
         if expr != EMPTY && !self.arena.is_empty(expr)? {
             out.push(vec![self.term(Term::Lexeme(expr))]);
         }
         Ok(out)
-    }
-
-    /// The same texts without the empty one.
-    fn nonempty(&mut self, e: ExprId) -> ExprId {
-        if !self.arena.accepts(e, crate::automata::look::Ctx::Edge) {
-            return e;
-        }
-        match self.arena.node(e).clone() {
-            Expr::Union(members) => {
-                let members: Vec<ExprId> = members.iter().map(|&m| self.nonempty(m)).collect();
-                self.arena.union(&members)
-            }
-            Expr::Repeat { body, max, .. } => {
-                let body = self.nonempty(body);
-                self.arena.repeat(body, 1, max)
-            }
-            Expr::Epsilon => EMPTY,
-            _ => {
-                let some = self.arena.of_length(1, INF);
-                self.arena.inter(&[e, some])
-            }
-        }
     }
 
     /// One production for an expression; alternatives get a nonterminal of their own.
@@ -554,7 +533,7 @@ impl<'a> Compiler<'a> {
         let source: Option<Arc<dyn NodeSource>> = if self.sources.is_empty() {
             None
         } else {
-            Some(Arc::new(Sources { list: self.sources }))
+            Some(Arc::new(Sources::new(self.sources.into_iter().map(|s| s.0))))
         };
         let key = self.key.unwrap_or(|arena, _, _| arena.literal(""));
         let layout = Layout { space: Space::Between(gap), key, escapes: Escapes::Minimal };
@@ -608,16 +587,35 @@ impl<'a> Compiler<'a> {
                     Label::Terminal { expr: *expr, priority: *priority }
                 }
                 Term::Special(ids) => Label::Special(Arc::clone(ids)),
-                // Node 0 is the start; the others belong to the schemas.
-                Term::Node(n) => Label::Node(1 + self.sources_first(*n)),
+                Term::Node(n) => {
+                    let root = self.sources[*n as usize].1;
+                    Label::Node(sources::number(root, *n, self.sources.len() as NodeId))
+                }
             },
         };
         Edge { label, to }
     }
+}
 
-    fn sources_first(&self, source: NodeId) -> NodeId {
-        let n = self.sources.len() as NodeId;
-        self.sources[source as usize].1 * n + source
+/// The same texts without the empty one.
+pub(crate) fn nonempty(arena: &mut Arena, e: ExprId) -> ExprId {
+    if !arena.accepts(e, crate::automata::look::Ctx::Edge) {
+        return e;
+    }
+    match arena.node(e).clone() {
+        Expr::Union(members) => {
+            let members: Vec<ExprId> = members.iter().map(|&m| nonempty(arena, m)).collect();
+            arena.union(&members)
+        }
+        Expr::Repeat { body, max, .. } => {
+            let body = nonempty(arena, body);
+            arena.repeat(body, 1, max)
+        }
+        Expr::Epsilon => EMPTY,
+        _ => {
+            let some = arena.of_length(1, INF);
+            arena.inter(&[e, some])
+        }
     }
 }
 
@@ -635,38 +633,4 @@ fn rank(priority: i64, literal: bool, length: usize, order: usize) -> i64 {
     let order = (1 << 18) - 1 - order.min((1 << 18) - 1) as i64;
     let length = length.min((1 << 18) - 1) as i64;
     priority.clamp(-(1 << 20), 1 << 20) << 38 | i64::from(literal) << 37 | length << 18 | order
-}
-
-/// The nodes of several schemas, numbered apart.
-#[derive(Debug)]
-struct Sources {
-    list: Vec<(Arc<dyn NodeSource>, NodeId)>,
-}
-
-impl NodeSource for Sources {
-    fn node(&self, arena: &mut Arena, id: NodeId) -> Result<Node> {
-        let n = self.list.len() as NodeId;
-        let (id, which) = ((id - 1) / n, (id - 1) % n);
-        let mut node = self.list[which as usize].0.node(arena, id)?;
-        let map = |id: NodeId| 1 + id * n + which;
-        for cell in &mut node.cells {
-            match cell {
-                Cell::Object(o) => {
-                    let mut object = Object::clone(o);
-                    let members = object.members.iter_mut().map(|m| &mut m.values);
-                    let others = object.others.iter_mut().map(|o: &mut Others| &mut o.values);
-                    members.chain(others).flatten().for_each(|v| v.value = map(v.value));
-                    *o = Arc::new(object);
-                }
-                Cell::Array(a) => {
-                    let mut array = Array::clone(a);
-                    let places = array.prefix.iter_mut().chain(std::iter::once(&mut array.rest));
-                    places.flatten().for_each(|v| v.value = map(v.value));
-                    *a = Arc::new(array);
-                }
-                Cell::Lexeme(_) | Cell::Rule(_) => {}
-            }
-        }
-        Ok(node)
-    }
 }

@@ -49,6 +49,7 @@ pub use options::{
 };
 
 use crate::automata::expr::{Arena, ExprId, INF};
+use crate::combine::{Recipe, Schema};
 use crate::error::{Error, Result};
 use crate::grammar::Notes;
 use crate::limits::CompileLimits;
@@ -113,29 +114,7 @@ fn build(text: &str, options: &Options, limits: &CompileLimits) -> Result<(Graph
         return Err(Problem::Unsatisfiable { path: "#".into(), why });
     }
     let mut arena = Arena::new(limits.max_bytes);
-    let space = match &options.whitespace {
-        Whitespace::Flex => Space::Between(blanks(&mut arena, FLEX)),
-        Whitespace::Any => Space::Between(blanks(&mut arena, INF)),
-        Whitespace::Compact => Space::Between(crate::automata::expr::EPSILON),
-        Whitespace::Indent(n) => Space::Indent(*n),
-        Whitespace::Pattern(pattern) => {
-            let e = crate::regex::compile(&mut arena, pattern, Dialect::Rust, true, limits)?;
-            let all = blanks(&mut arena, INF);
-            if !arena.includes(all, e)? {
-                return Err(Error::InvalidGrammar {
-                    what: "whitespace",
-                    offset: 0,
-                    why: "it matches characters that are no white space of JSON".into(),
-                }
-                .into());
-            }
-            Space::Between(e)
-        }
-    };
-    let escapes = match options.escapes {
-        Escaping::Minimal => Escapes::Minimal,
-        Escaping::Any => Escapes::Any,
-    };
+    let layout = layout(&mut arena, options, limits)?;
     let mut notes = Notes::default();
     for (path, keyword, reason) in &algebra.relaxed {
         notes.relaxed.push(format!("{path}, {keyword}: {reason}"));
@@ -161,9 +140,40 @@ fn build(text: &str, options: &Options, limits: &CompileLimits) -> Result<(Graph
         source: Some(Arc::new(source)),
         rules: Vec::new(),
         start: root,
-        layout: Layout { space, key: lower::key, escapes },
+        layout,
     };
     Ok((graph, notes))
+}
+
+/// What stands around the tokens of JSON under the options.
+pub(crate) fn layout(
+    arena: &mut Arena,
+    options: &Options,
+    limits: &CompileLimits,
+) -> Result<Layout> {
+    let space = match &options.whitespace {
+        Whitespace::Flex => Space::Between(blanks(arena, FLEX)),
+        Whitespace::Any => Space::Between(blanks(arena, INF)),
+        Whitespace::Compact => Space::Between(crate::automata::expr::EPSILON),
+        Whitespace::Indent(n) => Space::Indent(*n),
+        Whitespace::Pattern(pattern) => {
+            let e = crate::regex::compile(arena, pattern, Dialect::Rust, true, limits)?;
+            let all = blanks(arena, INF);
+            if !arena.includes(all, e)? {
+                return Err(Error::InvalidGrammar {
+                    what: "whitespace",
+                    offset: 0,
+                    why: "it matches characters that are no white space of JSON".into(),
+                });
+            }
+            Space::Between(e)
+        }
+    };
+    let escapes = match options.escapes {
+        Escaping::Minimal => Escapes::Minimal,
+        Escaping::Any => Escapes::Any,
+    };
+    Ok(Layout { space, key: lower::key, escapes })
 }
 
 impl From<Problem> for Error {
@@ -199,6 +209,10 @@ impl crate::GrammarMask {
         limits: CompileLimits,
     ) -> Result<Self> {
         let (graph, notes) = compile(schema, options, &limits)?;
-        Self::of_graph(graph, vocab, "json schema", schema.to_owned(), limits, notes)
+        let source = graph.source.clone().map(|source| {
+            let (root, options) = (graph.start, options.clone());
+            Recipe::Schema(Arc::new(Schema { source, root, options }))
+        });
+        Self::of_graph(graph, vocab, "json schema", schema.to_owned(), limits, notes, source)
     }
 }

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`graph`] | what front ends hand over |
 //! | [`program`] | the same, flattened |
+//! | [`sources`] | schemas beside each other in one graph |
 //! | [`stack`], [`frame`], [`text`] | stacks, registers, keys: hash-consed |
 //! | [`core`] | threads, closures, exits: the recogniser |
 //! | [`scan`] | what the vocabulary can do in one lexeme state |
@@ -28,6 +29,7 @@ pub(crate) mod layout;
 pub(crate) mod program;
 pub(crate) mod run;
 pub(crate) mod scan;
+pub(crate) mod sources;
 mod stack;
 mod text;
 

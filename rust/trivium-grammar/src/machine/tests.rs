@@ -95,7 +95,7 @@ fn graph(make: impl FnOnce(&mut Arena) -> Vec<Node>, space: u32) -> Graph {
 
 fn grammar(graph: Graph) -> GrammarMask {
     let (limits, notes) = (CompileLimits::default(), Notes::default());
-    GrammarMask::of_graph(graph, &vocab(), "test", String::new(), limits, notes).unwrap()
+    GrammarMask::of_graph(graph, &vocab(), "test", String::new(), limits, notes, None).unwrap()
 }
 
 fn alt(values: &[u32]) -> Vec<Alternative> {
