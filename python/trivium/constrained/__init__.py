@@ -7,6 +7,7 @@ weighed, learned or computed.
 ====================  ==========================================================================
 `Asap`                samples that approach the law given the language, learned in a trie
 `awrs`, `Weighted`    one token under a costly checker, with an unbiased weight
+`Particles`           sequential Monte Carlo over masks or a checker
 `dingo`               the most probable block of a diffusion model under a regular language
 `dingo_sample`        exact draws from the block's law given the language
 `TokenAutomaton`      the transitions both run on
@@ -22,11 +23,13 @@ from trivium.constrained.asap import Asap, AsapWalk
 from trivium.constrained.automaton import TokenAutomaton
 from trivium.constrained.awrs import Weighted, awrs
 from trivium.constrained.dingo import Block, dingo, dingo_sample
+from trivium.constrained.smc import Particles
 
 __all__ = [
     "Asap",
     "AsapWalk",
     "Block",
+    "Particles",
     "TokenAutomaton",
     "Weighted",
     "awrs",
