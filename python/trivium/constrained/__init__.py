@@ -11,6 +11,8 @@ weighed, learned or computed.
 `dingo`               the most probable block of a diffusion model under a regular language
 `dingo_sample`        exact draws from the block's law given the language
 `TokenAutomaton`      the transitions both run on
+`extract_span`        the most probable span of a source, from tables
+`extract_best_first`  the same, reading the model along promising prefixes only
 ====================  ==========================================================================
 
 Masks come from `GrammarMask` and are computed in Rust; what stands here is the arithmetic on top,
@@ -23,6 +25,7 @@ from trivium.constrained.asap import Asap, AsapWalk
 from trivium.constrained.automaton import TokenAutomaton
 from trivium.constrained.awrs import Weighted, awrs
 from trivium.constrained.dingo import Block, dingo, dingo_sample
+from trivium.constrained.extract import Span, extract_best_first, extract_span
 from trivium.constrained.smc import Particles
 
 __all__ = [
@@ -30,9 +33,12 @@ __all__ = [
     "AsapWalk",
     "Block",
     "Particles",
+    "Span",
     "TokenAutomaton",
     "Weighted",
     "awrs",
     "dingo",
     "dingo_sample",
+    "extract_best_first",
+    "extract_span",
 ]
