@@ -59,7 +59,7 @@ class Asap:
     ----------
     grammar : GrammarMask
     max_nodes : int, optional
-        Prefixes kept, about 300 bytes each. At the limit samples go on with what is known and the
+        Prefixes kept, about 400 bytes each. At the limit samples go on with what is known and the
         law stops improving.
 
     Examples

@@ -100,6 +100,16 @@ def test_estimates_never_fall_below_the_exact_mass_and_meet_it():
     assert distance(law(asap), target) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_every_sample_carries_what_it_learned_to_the_root():
+    asap, rng, visited = Asap(GRAMMAR), np.random.default_rng(1), set()
+    for _ in range(30):
+        tokens = tuple(sample(asap, rng).tokens)
+        visited |= {tokens[:i] for i in range(len(tokens))}
+        for s in visited:
+            parts = [model(s)[t] * asap.estimate((*s, t)) for t in followers(s)]
+            assert asap.estimate(s) == pytest.approx(sum(parts), abs=1e-12)
+
+
 def test_the_distance_to_the_wanted_law_falls_to_zero():
     target = wanted()
     means = []

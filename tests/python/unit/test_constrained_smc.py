@@ -133,6 +133,23 @@ def test_many_particles_meet_the_law_and_seeds_reproduce():
     assert math.exp(again.log_evidence) == runs[-1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_heirs_of_one_text_go_separate_ways(seed):
+    grammar = GrammarMask.regex("(ab|ba){4}", VOCAB)
+    particles = Particles(grammar, 16, rng=seed, resample_below=1.0)
+    resampled = 0
+    while not particles.done:
+        before = [list(t) for t in particles.tokens]
+        ancestors = particles.step(rows(particles) * 0.1)
+        resampled += len(set(ancestors.tolist())) < 16
+        for text, a in zip(particles.tokens, ancestors, strict=True):
+            assert text[: len(before[a])] == before[a]
+    assert resampled >= 2
+    assert particles.finished.any()
+    for i in np.flatnonzero(particles.finished):
+        assert grammar.matches(VOCAB.decode(particles.tokens[i]))
+
+
 def test_texts_without_mass_die_and_are_replaced():
     with np.errstate(divide="ignore"):
         start, dead, end = np.log([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
