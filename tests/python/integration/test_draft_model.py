@@ -45,7 +45,7 @@ def test_texts_are_those_of_the_plain_loop(shipped, temperature, law, draw):
     target, draft, prompts = shipped
     options = {"max_new_tokens": [20, 14, 9], "temperature": temperature, "draw": draw, "seed": 5}
     plain = generate(target, prompts, **options)
-    spec = Speculator(target.config.vocab_size, max_nodes=8)
+    spec = Speculator(target.config.vocab_size, max_nodes=8, policy="full")
     model = DraftModel(draft, law=law)
     fast = generate(target, prompts, speculator=spec, draft_model=model, **options)
     assert fast.new_tokens == plain.new_tokens
