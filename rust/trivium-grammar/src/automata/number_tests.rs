@@ -75,6 +75,8 @@ impl Thousandths {
 /// Numbers of the magnitudes below 1000, by thousandths, and how many lie below each.
 struct Table {
     sums: Vec<u32>,
+    /// Whether numbers of every greater magnitude hold, too: far out a set repeats itself.
+    beyond: bool,
 }
 
 impl Table {
@@ -85,12 +87,24 @@ impl Table {
             sum += u32::from(set.holds(if negative { -v } else { v }));
             sums.push(sum);
         }
-        Self { sums }
+        let period = set.divisors.iter().chain(&set.non_divisors).fold(1000, |l, &d| lcm(l, d));
+        // Bounds and exclusions lie within 1000.
+        let far = period * (1_000_000 / period + 1);
+        let beyond = (far..far + period).any(|v| set.holds(if negative { -v } else { v }));
+        Self { sums, beyond }
     }
 
     fn any(&self, from: usize, to: usize) -> bool {
         self.sums[to] > self.sums[from]
     }
+}
+
+fn lcm(a: i64, b: i64) -> i64 {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }
 
 struct Walk {
@@ -115,10 +129,15 @@ impl Walk {
     }
 }
 
-/// All prefixes of numbers with at most `whole` and `fraction` digits after a sign.
-fn check(set: &Thousandths, whole: u32, fraction: u32) -> usize {
+/// All prefixes of numbers with at most `whole` and `fraction` digits after a sign; whether the
+/// set is of the kind judged here.
+fn check(set: &Thousandths, whole: u32, fraction: u32) -> bool {
     let mut arena = Arena::new(1 << 28);
     let start = arena.number(&set.set(), Notation::default()).unwrap();
+    // A set of everything is an expression over bytes: `chosen_cases` judges those.
+    if start != EMPTY && !matches!(arena.node(start), Expr::Number(_)) {
+        return false;
+    }
     let mut walk = Walk { arena, steps: FxHashMap::default() };
     let tables = [Table::new(set, false), Table::new(set, true)];
     // Sets without a short member tell nothing here.
@@ -147,14 +166,13 @@ fn check(set: &Thousandths, whole: u32, fraction: u32) -> usize {
                 let m = n + 1;
                 let text = format!("{text}{}", char::from(byte));
                 let most = if q == 0 { m } else { 3 };
-                let mut lives = false;
+                // Enough further digits reach any number of the set's far part.
+                let mut lives = q > 0 && table.beyond;
                 for k in 0..=(most - m) {
                     let scale = 10usize.pow(k) * 1000;
                     lives |= table.any(q * scale, (q + 1) * scale);
                 }
-                // Of three digits the oracle does not know the longer numbers.
-                assert!(to != EMPTY || !lives, "{set:?} {text:?}");
-                assert!(to == EMPTY || lives || m == 3, "{set:?} {text:?}");
+                assert_eq!(to != EMPTY, lives, "{set:?} {text:?}");
                 assert_eq!(walk.accepts(to), table.any(q * 1000, q * 1000 + 1), "{set:?} {text:?}");
                 if to != EMPTY {
                     todo.push((to, q, m, 0, text));
@@ -189,27 +207,22 @@ fn check(set: &Thousandths, whole: u32, fraction: u32) -> usize {
             }
         }
     }
-    walk.steps.len()
+    true
 }
 
 #[test]
 fn all_short_decimals() {
     let mut random = Random(3);
-    for _ in 0..24 {
-        let set = Thousandths::random(&mut random);
-        check(&set, 2, 2);
-    }
+    let judged = (0..24).filter(|_| check(&Thousandths::random(&mut random), 2, 2)).count();
+    assert!(judged > 18, "{judged}");
 }
 
 #[test]
-#[ignore = "a minute: all decimals with three digits before and after the point"]
 fn all_decimals_of_three_and_three_digits() {
     let mut random = Random(11);
-    for _ in 0..200 {
-        let set = Thousandths::random(&mut random);
-        // The last digits are judged by membership, one place before by completions.
-        check(&set, 3, 2);
-    }
+    // The last digits are judged by membership, one place before by completions.
+    let judged = (0..200).filter(|_| check(&Thousandths::random(&mut random), 3, 2)).count();
+    assert!(judged > 150, "{judged}");
 }
 
 fn set(low: Option<(&str, bool)>, high: Option<(&str, bool)>, whole: Whole) -> NumberSet {
