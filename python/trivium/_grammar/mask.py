@@ -1,0 +1,32 @@
+"""`GrammarMask`, put together."""
+
+from __future__ import annotations
+
+from trivium._grammar.combination import Combinations
+from trivium._grammar.sources import Sources
+
+__all__ = ["GrammarMask"]
+
+
+class GrammarMask(Sources, Combinations):
+    """A compiled grammar over one vocabulary: immutable, shared between threads and sequences.
+
+    Made by a front end: `regex`, `choices` or `json_schema`. Compiling takes time proportional to
+    the pattern; states and masks are made when texts reach them and are kept for all matchers.
+
+    Examples
+    --------
+    >>> from trivium import Vocabulary
+    >>> from trivium.grammar import GrammarMask
+    >>> vocab = Vocabulary([b"a", b"b", b"ab", b""], eos=[3])
+    >>> g = GrammarMask.regex("(ab)+", vocab)
+    >>> m = g.matcher()
+    >>> [t for t in range(4) if m.allows(t)]
+    [0, 2]
+    >>> m.commit([2, 0])
+    2
+    >>> m.is_accepting(), m.forced_bytes()
+    (False, b'b')
+    """
+
+    __slots__ = ()
