@@ -1,11 +1,12 @@
 # Every target sets up what it needs: a virtual environment with the package built from this tree.
 # Needs Python 3.11 or newer with pip, a C compiler and cargo; a second run installs nothing again.
 #
-#   make demo    the three objects on the shipped model, with a table of what they gained
-#   make test    every suite: Rust, Python
-#   make lint    formatters, clippy, ruff, mypy, the stub against the extension
-#   make bench   measurements as JSON
-#   make clean   remove the environment and everything built
+#   make demo       the three objects on the shipped model, with a table of what they gained
+#   make test       every suite: Rust, Python
+#   make test-long  the long statistical and fuzz runs, of which make test has a smaller share
+#   make lint       formatters, clippy, ruff, mypy, the stub against the extension
+#   make bench      measurements as JSON
+#   make clean      remove the environment and everything built
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -35,7 +36,7 @@ HAS_CXX := $(shell command -v $${CXX:-c++} 2>/dev/null)
 CRATES := --workspace $(if $(HAS_CXX),,--exclude trivium-cuda --exclude trivium-cuda-shim)
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test test-rust test-python lint bench clean
+.PHONY: demo test test-rust test-python test-long lint bench clean
 
 demo: $(ANY)
 	$(BIN)/trivium demo
@@ -53,6 +54,10 @@ endif
 
 test-python: $(TEST)
 	$(BIN)/python -m pytest
+
+test-long: $(TEST)
+	$(CARGO) test --locked --profile thin $(CRATES) --exclude trivium-py -- --ignored
+	$(BIN)/python -m pytest -m slow
 
 lint: $(TEST)
 	$(CARGO) fmt --all --check
