@@ -13,7 +13,18 @@ a model, never owns a key/value cache and never opens a socket: the host does.
 
 from __future__ import annotations
 
-from trivium import constrained, control, drafting, errors, lossy, sampling, sources, trees, voting
+from trivium import (
+    constrained,
+    control,
+    drafting,
+    errors,
+    lossy,
+    sampling,
+    sources,
+    trees,
+    voting,
+    words,
+)
 from trivium._core import __version__
 from trivium.grammar import GrammarMask, fill_batch
 from trivium.speculator import Speculator
@@ -39,4 +50,5 @@ __all__ = [
     "trees",
     "vote",
     "voting",
+    "words",
 ]

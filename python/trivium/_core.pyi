@@ -1,7 +1,7 @@
 # The extension module: see the public modules for documentation.
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -52,6 +52,7 @@ __all__ = [
     "cuda_doctor",
     "draw_draft",
     "fill_batch",
+    "first_token_law",
     "island_grammar",
     "merge_attention",
     "merge_trees",
@@ -826,4 +827,10 @@ def skippy(
     acceptance: Sequence[Sequence[float]],
     extra: float = 0.0,
 ) -> tuple[int, int, float]: ...
+def first_token_law(
+    draft: Sequence[bytes],
+    target: Sequence[bytes],
+    following: Callable[[list[int]], Sequence[float]],
+    max_texts: int,
+) -> list[float]: ...
 def seam(window: Any, encoded: Any) -> list[int]: ...

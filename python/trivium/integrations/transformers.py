@@ -19,6 +19,7 @@ import numpy as np
 
 from trivium.errors import InputError, MissingExtraError
 from trivium.integrations._transformers.inputs import column, end_ids, prompts_of
+from trivium.integrations._transformers.settings import DraftModel, Heads
 from trivium.integrations._transformers.stops import Stops
 from trivium.speculator import Speculator
 from trivium.voter import Voter
@@ -28,48 +29,12 @@ __all__ = [
     "Difference",
     "DraftModel",
     "GenerateOutput",
+    "Heads",
     "Seconds",
     "calibrate",
     "compare",
     "generate",
 ]
-
-
-@dataclass(frozen=True)
-class DraftModel:
-    """A small causal model that drafts for the target of `generate`, beside the stores.
-
-    Attributes
-    ----------
-    model : transformers causal language model
-        With the target's vocabulary, in evaluation mode.
-    num_tokens : int
-        Longest draft; one pass of the draft model a token.
-    width : int
-        Nodes a level: the drafted token and its runners-up (not with ``law="iid"``).
-    min_prob : float
-        A draft ends after the token with which its path falls below this probability under the
-        draft model; with ``law="iid"`` after the row whose best token does.
-    law : "auto", "shared", "point_mass" or "iid"
-        How tokens are chosen. ``"shared"``: as the draft model itself would emit them under the
-        request's noise, so that where the models agree the texts do; keeps the path promise.
-        ``"point_mass"``: the most likely. ``"iid"``: drawn with noise of their own, for the
-        verifiers of the law family, alone in their tree. ``"auto"`` is ``"iid"`` for those
-        verifiers and ``"shared"`` else.
-    """
-
-    model: Any
-    num_tokens: int = 8
-    width: int = 3
-    min_prob: float = 0.2
-    law: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        if self.num_tokens < 1 or self.width < 1 or not 0 <= self.min_prob <= 1:
-            raise InputError("DraftModel: num_tokens, width from 1 on, min_prob within 0..1")
-        if self.law not in ("auto", "shared", "point_mass", "iid"):
-            raise InputError(f"DraftModel: law {self.law!r} does not exist")
 
 
 class Seconds(NamedTuple):
@@ -147,7 +112,7 @@ def generate(
     input_ids: Any,
     *,
     speculator: Speculator | None = None,
-    draft_model: DraftModel | None = None,
+    draft_model: DraftModel | Heads | None = None,
     constraint: Any | None = None,
     tokenizer: Any | None = None,
     attention_mask: Any | None = None,
@@ -182,8 +147,8 @@ def generate(
         Prompts of any lengths, or the mapping that a tokenizer returns.
     speculator : Speculator, optional
         Drafts; reused across calls, its stores warm up. None is the same loop without drafts.
-    draft_model : DraftModel, optional
-        A small model that drafts too; not together with a voter.
+    draft_model : DraftModel or Heads, optional
+        Who drafts beside the stores; not together with a voter.
     constraint : GrammarMask, matcher, or list of matchers, optional
         Language of the new text: a `GrammarMask` (a matcher a request is made), one matcher (forked
         for each request), or one a request. The end of sequence is then allowed exactly where the
@@ -324,21 +289,22 @@ def generate(
 
     drafting = None
     if draft_model is not None:
-        from trivium.integrations._transformers.draft_model import Drafting, draft_law
+        from trivium.integrations._transformers.drafter import Opening
 
         if voter is not None:
             raise InputError("draft_model: does not follow the traces of a vote yet")
-        drafting = Drafting(
-            draft_model.model,
-            prompts=prompts,
-            vocab_size=vocab_size,
-            chunk=prefill_chunk,
-            law=draft_law(draft_model.law, speculator.verifier),
-            num_tokens=draft_model.num_tokens,
-            width=draft_model.width,
-            min_prob=draft_model.min_prob,
-            noise=list(zip(seeds, branches, strict=True)),
-            draw=draw,
+        drafting = draft_model.open(
+            Opening(
+                model=model,
+                host=host,
+                verifier=speculator.verifier,
+                prompts=prompts,
+                vocab_size=vocab_size,
+                chunk=prefill_chunk,
+                noise=list(zip(seeds, branches, strict=True)),
+                draw=draw,
+                tokenizer=tokenizer,
+            )
         )
     votes = None
     if voter is not None:
@@ -391,6 +357,8 @@ def generate(
                 row.reason = row.reason or "interrupted"
         end = time.perf_counter()
     finally:
+        if drafting is not None:
+            drafting.close()
         for row in rows:
             row.request.finish(keep=False)  # harmless where the loop has finished it
         results = None if votes is None else votes.results()

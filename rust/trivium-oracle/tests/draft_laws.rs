@@ -80,8 +80,6 @@ fn draw(row: &[f32], chance: &mut dyn Chance) -> TokenId {
 }
 
 const EXACT: f64 = 1e-12;
-/// Letters are drawn in f64, the law of the first token is told in f32.
-const ROUNDED: f64 = 1e-6;
 
 #[test]
 fn token_level_intersection_is_lossless() {
@@ -121,22 +119,30 @@ fn a_trimmed_head_is_lossless() {
     }
 }
 
-/// The proposal is the first target token of a text that the draft wrote letter by letter.
+const LETTERS: [&str; 2] = ["a", "b"];
+const WORDS: [&str; 4] = ["a", "b", "ab", "ba"];
+
+/// Letters of a text of target tokens.
+fn spell(path: &[TokenId]) -> Vec<TokenId> {
+    let text: String = path.iter().map(|&t| WORDS[t as usize]).collect();
+    text.bytes().map(|c| TokenId::from(c == b'b')).collect()
+}
+
+/// The proposal is the first target token of a text that the draft wrote letter by letter. Its letters
+/// have probabilities in 64ths, so that the law of a token, in 4096ths, is told exactly in f32.
 #[test]
 fn string_level_rejection_is_lossless() {
-    let (letters, target) = (["a", "b"], ["a", "b", "ab", "ba"]);
-    let spell = |path: &[TokenId]| -> Vec<TokenId> {
-        let text: String = path.iter().map(|&t| target[t as usize]).collect();
-        text.bytes().map(|c| TokenId::from(c == b'b')).collect()
-    };
     for seed in 0..6 {
         let model = ToyModel { vocab: 4, seed, shape: SHAPES[seed as usize] };
         let small = ToyModel { vocab: 2, seed: seed + 50, shape: SHAPES[0] };
+        let letter = |text: &[TokenId]| -> Vec<f64> {
+            let w = weights(&small, text);
+            let a = (64.0 * w[0] / (w[0] + w[1])).round().clamp(1.0, 63.0);
+            vec![f64::from(a) / 64.0, f64::from(64.0 - a) / 64.0]
+        };
         let tv = distance(&model, Verifier::Token, 2, &mut |path, chance| {
             let before = spell(path);
-            let mut next = |t: &[TokenId]| -> Vec<f64> {
-                weights(&small, &[&before[..], t].concat()).iter().map(|&x| x.into()).collect()
-            };
+            let mut next = |t: &[TokenId]| letter(&[&before[..], t].concat());
             // The text is really drawn, letter by letter; the first token is read off it.
             let mut text = Vec::new();
             for _ in 0..2 {
@@ -148,11 +154,12 @@ fn string_level_rejection_is_lossless() {
                 [first, _] => first,
                 _ => unreachable!(),
             };
-            let psi = first_token_law(&letters, &target, &mut next, 100).unwrap();
+            let psi = first_token_law(&LETTERS, &WORDS, &mut next, 100).unwrap();
             assert!((psi.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            assert!(psi.iter().all(|&x| f64::from(x as f32) == x), "told without rounding");
             (token, psi.iter().map(|&x| x as f32).collect())
         });
-        assert!(tv < ROUNDED, "{model:?}: {tv}");
+        assert!(tv < EXACT, "{model:?}: {tv}");
         // The published shorthand, "the text starts with t", is no law and is caught.
         let tv = distance(&model, Verifier::Token, 1, &mut |_, chance| {
             let q = weights(&small, &[]);
@@ -162,6 +169,27 @@ fn string_level_rejection_is_lossless() {
         });
         let spread = model.shape == SHAPES[0];
         assert!(tv > 1e-3 || !spread, "a wrong psi must be caught: {tv}");
+    }
+}
+
+/// As hosts do it: the law is computed for any letters, rounded to f32, and drawn from as it is told.
+#[test]
+fn a_string_law_that_is_drawn_from_as_told_is_lossless() {
+    for seed in 0..6 {
+        let model = ToyModel { vocab: 4, seed, shape: SHAPES[seed as usize] };
+        let small = ToyModel { vocab: 2, seed: seed + 50, shape: SHAPES[seed as usize % 3] };
+        for verifier in [Verifier::Token, Verifier::Block] {
+            let tv = distance(&model, verifier, 2, &mut |path, chance| {
+                let before = spell(path);
+                let mut next = |t: &[TokenId]| -> Vec<f64> {
+                    weights(&small, &[&before[..], t].concat()).iter().map(|&x| x.into()).collect()
+                };
+                let psi = first_token_law(&LETTERS, &WORDS, &mut next, 100).unwrap();
+                let q: Vec<f32> = psi.iter().map(|&x| x as f32).collect();
+                (draw(&q, chance), q)
+            });
+            assert!(tv < EXACT, "{verifier:?} {model:?}: {tv}");
+        }
     }
 }
 

@@ -330,3 +330,27 @@ pub(crate) fn seam(
     let (window, encoded) = (tokens(py, window, "window")?, tokens(py, encoded, "encoded")?);
     Ok(policy::seam(&window, &encoded).to_vec())
 }
+
+/// SLRS: the law of the first target token of a text that a draft of another vocabulary writes.
+#[pyfunction]
+pub(crate) fn first_token_law(
+    py: Python<'_>,
+    draft: Vec<Vec<u8>>,
+    target: Vec<Vec<u8>>,
+    following: &Bound<'_, PyAny>,
+    max_texts: usize,
+) -> PyRes<Vec<f64>> {
+    let mut failed = None;
+    let mut next = |ids: &[TokenId]| -> Vec<f64> {
+        let row = following.call1((ids.to_vec(),)).and_then(|row| row.extract::<Vec<f64>>());
+        row.unwrap_or_else(|e| {
+            failed = Some(e);
+            Vec::new() // refused as a row of another width, so the walk ends here
+        })
+    };
+    let law = policy::first_token_law(&draft, &target, &mut next, max_texts);
+    match failed {
+        Some(e) => Err(e),
+        None => law.or_raise(py),
+    }
+}

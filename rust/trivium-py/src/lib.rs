@@ -49,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use crate::drafting::{
         PyAnchorIndex, PyDraftRouter, PyExitChooser, PyLayerDp, PyLayerSetSearch, PyNgramScorer,
-        PyReplayBuffer, PyVocabMap, seam, skippy,
+        PyReplayBuffer, PyVocabMap, first_token_law, seam, skippy,
     };
     #[pymodule_export]
     use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};

@@ -1,22 +1,12 @@
 """A small causal model that drafts for the target, over a cache of its own.
 
 Each step the draft model continues every request by a chain of tokens, one pass a token; the rows
-of the chain also name the runners-up, which become siblings for nothing. How a token is chosen is
-the draft's law, and with it who may verify:
-
-==============  ===================================================  ==============================
-law             token                                                verified by
-==============  ===================================================  ==============================
-"shared"        what the draft model itself would emit at that       the path verifiers: equal noise
-                place under the request's noise                      makes equal laws equal tokens
-"point_mass"    the most likely                                      any verifier of point masses
-"iid"           drawn from the processed row with noise of its own   the law verifiers, with ``q``
-                (purpose 7)
-==============  ===================================================  ==============================
+of the chain also name the runners-up, which become siblings for nothing. `drafter` lists the laws.
 
 The cache law: entries are those of the longest prefix that the cached tokens share with the text,
 at most all but its last token. A draft that was accepted whole leaves one token unread, which the
-next step reads first.
+next step reads first. The draft model's text is the target's, in the words of the draft's
+vocabulary where that is another one (`words`).
 """
 
 from __future__ import annotations
@@ -27,100 +17,107 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from trivium import _core
 from trivium.errors import InputError
+from trivium.integrations._transformers.drafter import Laws, Stopping, draft_law, drawn, hung
 from trivium.integrations._transformers.host import TreeHost, logits_width
-from trivium.sampling import Pipeline
-from trivium.speculator import TreeBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trivium.integrations._transformers.drafter import Opening
     from trivium.integrations._transformers.loop import Row
+    from trivium.integrations._transformers.settings import DraftModel
+    from trivium.speculator import TreeBatch
+    from trivium.words import Words
 
-__all__ = ["Drafting", "draft_law"]
-
-_PATH = ("auto", "sampled", "race")
-_GREEDY = 1e-5  # temperatures below are greedy
-
-
-def draft_law(law: str, verifier: str) -> str:
-    """Resolve ``"auto"`` by the verifier."""
-    if law == "auto":
-        return "shared" if verifier in _PATH else "iid"
-    if law == "shared" and verifier not in _PATH:
-        raise InputError(
-            f'law: "shared" drafts share the target\'s noise, which {verifier!r} would test again'
-        )
-    return law
+__all__ = ["Drafting"]
 
 
 class Drafting:
     """A draft model at work on the requests of one `generate` call."""
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        prompts: Sequence[list[int]],
-        vocab_size: int,
-        chunk: int,
-        law: str,
-        num_tokens: int,
-        width: int,
-        min_prob: float,
-        noise: Sequence[tuple[int, int]],
-        draw: str,
-    ) -> None:
-        if logits_width(model) != vocab_size:
+    def __init__(self, settings: DraftModel, opening: Opening) -> None:
+        model = settings.model
+        self._words: Words | None = settings.words
+        width = logits_width(model)
+        if self._words is not None:
+            self._words.check(width, opening.vocab_size)
+        elif width != opening.vocab_size:
             raise InputError(
-                f"draft_model: has {logits_width(model)} logits, the target {vocab_size}; "
-                "other vocabularies need a map"
+                f"draft_model: has {width} logits, the target {opening.vocab_size}; "
+                "other vocabularies need words="
             )
         if getattr(model, "training", False):
             raise InputError("draft_model: is in training mode; call model.eval()")
-        self._host = TreeHost(model, chunk)
+        self._host = TreeHost(model, opening.chunk)
         self._most = getattr(
             model.config.get_text_config(decoder=True), "max_position_embeddings", None
         )
-        self._prompts, self._vocab_size = prompts, vocab_size
-        self._law, self._num_tokens, self._width = law, num_tokens, width
-        self._min_prob, self._noise, self._draw = min_prob, noise, draw
+        self._prompts, self._vocab_size = opening.prompts, opening.vocab_size
+        self._num_tokens, self._width = settings.num_tokens, settings.width
+        self._min_prob = settings.min_prob
+        self._law = draft_law(settings.law, opening.verifier)
+        self._laws = Laws(self._law, opening)
+        self._stopping = None if settings.policy is None else Stopping(settings.policy)
         self._rows: list[int] = []  # request of each row of the cache
         self._cached: list[list[int]] = []
-        self._pipelines: dict[tuple[float, int, float, float], Pipeline] = {}
+        self._chains: list[list[int]] = []  # drafted in this step
         self.calls = 0
 
     def draft(self, batch: TreeBatch, active: Sequence[Row]) -> tuple[TreeBatch, Any]:
         """Add the draft model's tokens to the trees; the draft law's rows where it has any."""
-        self._follow(active)
-        texts = [r.prompt + r.tokens for r in active]
+        texts = [self._text(r) for r in active]
+        self._follow(active, texts)
         depth = self._num_tokens
         if self._most:
             depth = min([depth, *(self._most - len(t) for t in texts)])
         # The last token of a request cannot be a draft.
         depth = min(depth, max(r.limit - len(r.tokens) for r in active) - 1)
-        if depth < 1:
-            if self._law != "iid":
-                return batch, None
-            none = [[t[-1]] for t in texts]
-            return self._drawn(active, none, [[-1] for _ in texts], [[] for _ in texts])
-        return self._grow(batch, active, texts, depth)
+        return self._grow(batch, active, texts, max(depth, 0))
 
-    def _follow(self, active: Sequence[Row]) -> None:
+    def learn(
+        self,
+        batch: TreeBatch,  # noqa: ARG002
+        active: Sequence[Row],
+        new: Sequence[list[int]],
+        nodes: Sequence[Any],  # noqa: ARG002
+        logits: Any,  # noqa: ARG002
+    ) -> None:
+        """Tell the policy how many tokens of each chain were emitted."""
+        if self._stopping is None:
+            return
+        for request, chain, said in zip(active, self._chains, new, strict=True):
+            accepted = next(
+                (i for i, (x, y) in enumerate(zip(chain, said, strict=False)) if x != y),
+                min(len(chain), len(said)),
+            )
+            self._stopping.report(request, len(chain), accepted)
+
+    def close(self) -> None:
+        """Nothing to undo: the cache is its own."""
+
+    def _text(self, row: Row) -> list[int]:
+        """Give the committed text of a request in the draft's ids."""
+        text = row.prompt + row.tokens
+        return text if self._words is None else self._words.spell(text)
+
+    def _said(self, row: Any) -> Any:
+        assert self._words is not None
+        return torch.from_numpy(self._words.row(row.numpy()))
+
+    def _follow(self, active: Sequence[Row], texts: list[list[int]]) -> None:
         """Keep the rows of the requests that still run, cut to what their text begins with."""
         wanted = [r.index for r in active]
         if not self._rows:
             self._rows = wanted
-            self._host.prefill([self._prompts[i] for i in wanted])
-            self._cached = [list(self._prompts[i][:-1]) for i in wanted]
+            self._host.prefill(texts)
+            self._cached = [list(t[:-1]) for t in texts]
         elif self._rows != wanted:
             rows = [self._rows.index(i) for i in wanted]
             self._host.only(rows)
             self._cached = [self._cached[b] for b in rows]
             self._rows = wanted
-        for b, row in enumerate(active):
-            cached, text = self._cached[b], row.prompt + row.tokens
+        for cached, text in zip(self._cached, texts, strict=True):
             same = next(
                 (i for i, (x, y) in enumerate(zip(cached, text, strict=False)) if x != y),
                 min(len(cached), len(text)),
@@ -129,7 +126,7 @@ class Drafting:
         self._host.crop([len(c) for c in self._cached])
 
     def _read(self, chains: list[list[int]]) -> Any:
-        """Feed a chain a row; the logits of its last token, float32 [rows, vocab]."""
+        """Feed a chain a row; the logits of its last token, float32 [rows, vocab of the draft]."""
         counts = np.array([len(c) for c in chains])
         cu = np.concatenate([[0], np.cumsum(counts)])
         width = int(counts.max())
@@ -152,21 +149,36 @@ class Drafting:
         self, batch: TreeBatch, active: Sequence[Row], texts: list[list[int]], depth: int
     ) -> tuple[TreeBatch, Any]:
         n = len(active)
-        tokens: list[list[int]] = [[t[-1]] for t in texts]
+        starts = [len(r.prompt) + len(r.tokens) for r in active]
+        noise = [self._laws.noise(r) for r in active]
+        tokens: list[list[int]] = [[(r.prompt + r.tokens)[-1]] for r in active]
         parents: list[list[int]] = [[-1] for _ in texts]
         scores: list[list[float]] = [[1.0] for _ in texts]
         laws: list[list[Any]] = [[] for _ in texts]  # rows of q along each chain
+        self._chains = [[] for _ in texts]
         tip = [0] * n
-        going = [True] * n
+        most = [depth] * n
+        if self._stopping is not None:
+            most = [
+                min(depth, self._stopping.begin(r, start, at))
+                for r, start, at in zip(active, starts, noise, strict=True)
+            ]
+        going = [m > 0 for m in most]
         feed = [t[len(c) :] for t, c in zip(texts, self._cached, strict=True)]
-        for level in range(depth):
+        for level in range(max(most, default=0)):
             rows = self._read(feed)
             for b in range(n):
                 if not going[b]:
                     continue
-                q = self._process(rows[b], active[b])
+                row = rows[b] if self._words is None else self._said(rows[b])
+                q = self._laws.process(row, active[b])
+                if self._stopping is not None and not self._stopping.before(
+                    active[b], level, q, starts[b], noise[b]
+                ):
+                    going[b] = False
+                    continue
                 above = scores[b][tip[b]]
-                chosen = self._choose(rows[b], q, active[b], len(texts[b]), level)
+                chosen = self._laws.choose(row, q, active[b], starts[b], level)
                 branches = [chosen]
                 if self._law != "iid" and self._width > 1:
                     best = np.argpartition(-q, self._width - 1)[: self._width]
@@ -179,70 +191,20 @@ class Drafting:
                     tokens[b].append(token)
                     parents[b].append(parent)
                     scores[b].append(above * float(q[token]))
+                self._chains[b].append(chosen)
                 # Stopping looks at the row and at tokens that are included: legal for any law.
                 sure = float(q.max()) if self._law == "iid" else scores[b][tip[b]]
-                going[b] = sure >= self._min_prob
-            if not any(going) or level + 1 == depth:
+                going[b] = sure >= self._min_prob and level + 1 < most[b]
+                if self._stopping is not None and not self._stopping.after(
+                    active[b], level + 1, float(q[chosen]), q, starts[b], noise[b]
+                ):
+                    going[b] = False
+            if not any(going):
                 break
-            feed = [[tokens[b][tip[b]]] for b in range(n)]
+            tips = [tokens[b][tip[b]] for b in range(n)]
+            feed = [[t] if self._words is None else [self._words.word(t)] for t in tips]
         if self._law == "iid":
-            return self._drawn(active, tokens, parents, laws)
-        cu = np.concatenate([[0], np.cumsum([len(t) for t in tokens])])
-        law = "race" if self._law == "shared" else "point_mass"
-        grafted = batch.graft(
-            np.concatenate([np.array(t) for t in tokens]),
-            np.concatenate([np.array(p) for p in parents]),
-            cu.tolist(),
-            [s for row in scores for s in row],
-            law=law,
-        )
-        return grafted, None
-
-    def _drawn(
-        self,
-        active: Sequence[Row],
-        tokens: list[list[int]],
-        parents: list[list[int]],
-        laws: list[list[Any]],
-    ) -> tuple[TreeBatch, Any]:
-        batch = TreeBatch.from_arrays(
-            np.concatenate([np.array(t) for t in tokens]),
-            np.concatenate([np.array(p) for p in parents]),
-            np.concatenate([[0], np.cumsum([len(t) for t in tokens])]),
-            requests=[r.request for r in active],
-            law="iid",
-            pruning="shape",
-        )
-        # The last node of a chain has no children, and no law that they were drawn from.
-        none = np.zeros(self._vocab_size, np.float32)
-        return batch, np.stack([row for q in laws for row in [*q, none]])
-
-    def _pipeline(self, law: tuple[float, int, float, float]) -> Pipeline:
-        if law not in self._pipelines:
-            temperature, top_k, top_p, min_p = law
-            rules = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
-            off = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
-            used: Any = {k: v for k, v in rules.items() if v != off[k]}
-            self._pipelines[law] = Pipeline(temperature=temperature, **used)
-        return self._pipelines[law]
-
-    def _process(self, row: Any, request: Row) -> Any:
-        """Give the processed law of a row, float32 [vocab]; that of temperature 1 for greedy text.
-
-        A greedy law would call every token certain: it says nothing of when to stop.
-        """
-        if request.law[0] < _GREEDY and self._law != "iid":
-            return torch.softmax(row, -1).numpy()
-        scaled = torch.from_numpy(self._pipeline(request.law).process(row.numpy()))
-        return torch.softmax(scaled, -1).numpy()
-
-    def _choose(self, row: Any, q: Any, request: Row, start: int, level: int) -> int:
-        if self._law == "point_mass" or request.law[0] < _GREEDY:
-            return int(q.argmax())
-        seed, branch = self._noise[request.index]
-        if self._law == "iid":
-            return _core.draw_draft(q[None], seed, start, level, branch)
-        token, _ = self._pipeline(request.law).sample(
-            row.numpy(), seed=seed, branch=branch, index=start + level, draw=self._draw
-        )
-        return int(token)
+            return drawn(active, tokens, parents, laws, self._vocab_size)
+        if not any(self._chains):
+            return batch, None
+        return hung(batch, tokens, parents, scores, self._law), None

@@ -11,6 +11,7 @@ the last, which is node 0 of the next tree.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,6 +84,15 @@ def _is_wrapper(model: Any) -> bool:
     return passes_on and "past_key_values" not in parameters
 
 
+def _keeper(outputs: dict[str, Any], name: str) -> Any:
+    """Make a hook that keeps a module's first output."""
+
+    def keep(_module: Any, _args: Any, output: Any) -> None:
+        outputs[name] = output if torch.is_tensor(output) else output[0]
+
+    return keep
+
+
 class TreeHost:
     """One forward pass a step for the trees of all requests."""
 
@@ -93,6 +103,24 @@ class TreeHost:
         self._size = 0  # columns of the cache
         self.lengths = np.zeros(0, np.int64)
         self.calls = 0
+        self._watched: dict[str, Any] = {}
+        self.seen: dict[str, Any] = {}  # by name: output at every node of the last pass, [N, dim]
+
+    def watch(self, name: str, module: Any) -> None:
+        """Keep what a module of the model gives for the nodes of each pass, in `seen`."""
+        self._watched[name] = module
+
+    def borrow(self, model: Any, layers: int) -> TreeHost:
+        """Make a host for the first layers of the model, over the same cache entries.
+
+        What it appends stands where the next pass of this host will write; `crop` it to its first
+        lengths before that.
+        """
+        other = TreeHost(model, self._chunk)
+        other._cache = copy.copy(self._cache)
+        other._cache.layers = self._cache.layers[:layers]
+        other.lengths, other._size = self.lengths.copy(), self._size
+        return other
 
     def prefill(self, prompts: list[list[int]]) -> None:
         """Cache all but the last token of each prompt; equal prompts run once."""
@@ -157,15 +185,28 @@ class TreeHost:
             tree[row, node] = batch.attention_mask()
             mask = self._mask(tree)
         self.calls += 1
-        logits = self._model(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=mask,
-            position_ids=torch.from_numpy(positions).to(self._device),
-            past_key_values=self._cache,
-            use_cache=True,
-            return_dict=True,
-        ).logits
+        outputs: dict[str, Any] = {}
+        hooks = [
+            module.register_forward_hook(_keeper(outputs, name))
+            for name, module in self._watched.items()
+        ]
+        try:
+            logits = self._model(
+                input_ids=torch.from_numpy(ids).to(self._device),
+                attention_mask=mask,
+                position_ids=torch.from_numpy(positions).to(self._device),
+                past_key_values=self._cache,
+                use_cache=True,
+                return_dict=True,
+            ).logits
+        finally:
+            for hook in hooks:
+                hook.remove()
         rows_of, nodes_of = (torch.from_numpy(x).to(logits.device) for x in (row, node))
+        self.seen = {
+            name: out[rows_of.to(out.device), nodes_of.to(out.device)]
+            for name, out in outputs.items()
+        }
         return logits[rows_of, nodes_of].float().cpu()
 
     def _mask(self, tree: Any) -> Any:
@@ -453,8 +494,10 @@ _FAR = 1 << 30
 
 
 def _probe_text(model: Any) -> list[int]:
-    rng = np.random.default_rng(1)
-    return [int(t) for t in rng.integers(0, logits_width(model), 32)]
+    # Neighbours differ: they stand as siblings in the probe tree.
+    vocab = logits_width(model)
+    steps = np.random.default_rng(1).integers(1, max(2, vocab), 32)
+    return [int(t) for t in steps.cumsum() % vocab]
 
 
 class _Gap:

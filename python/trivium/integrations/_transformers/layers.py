@@ -16,7 +16,7 @@ import torch
 from trivium.drafting import LayerDp, LayerSetSearch
 from trivium.errors import InputError, UnsupportedError
 
-__all__ = ["nearest_layers", "search_layers", "skipped"]
+__all__ = ["nearest_layers", "search_layers", "skipped", "trimmed"]
 
 _PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 
@@ -75,6 +75,30 @@ def skipped(model: Any, skip: Any) -> Any:
         for i, layer in enumerate(layers)
     )
     view.model = inner
+    return view.eval()
+
+
+def trimmed(model: Any, kept: Any) -> Any:
+    """Give a view of `model` whose head has the rows `kept` only, in this order (VocabTrim).
+
+    Parameters
+    ----------
+    model : transformers causal language model
+    kept : int array
+        Target id of each row, as of `trivium.words.TrimmedHead`.
+    """
+    head = model.get_output_embeddings()
+    rows = torch.as_tensor([int(t) for t in kept], device=head.weight.device)
+    small = torch.nn.Linear(
+        head.in_features, len(rows), head.bias is not None, head.weight.device, head.weight.dtype
+    )
+    with torch.no_grad():
+        small.weight.copy_(head.weight[rows])
+        if head.bias is not None:
+            small.bias.copy_(head.bias[rows])
+    view = copy.copy(model)
+    view._modules = dict(model._modules)
+    view.set_output_embeddings(small)
     return view.eval()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from trivium.integrations._transformers.draft_model import Drafting
+    from trivium.integrations._transformers.drafter import Drafter
     from trivium.integrations._transformers.host import Host
     from trivium.integrations._transformers.stops import Stops
     from trivium.speculator import Request, Speculator, TreeBatch
@@ -88,7 +88,7 @@ def decode(
     record: bool,
     totals: Totals,
     control: Control | None = None,
-    drafting: Drafting | None = None,
+    drafting: Drafter | None = None,
 ) -> None:
     """Run every request to its end."""
     active = list(rows)
@@ -144,15 +144,17 @@ def decode(
         if callback is not None:
             for b, (r, (n, _)) in enumerate(zip(active, ends, strict=True)):
                 callback(r.index, tokens[cu[b] : cu[b] + n].tolist())
-        if control is None:
-            active = [r for r in active if not r.reason]
-            continue
-        alive = [r for r in active if not r.reason]
         spans = [
             int(batch.cu_nodes[b]) + gather[cu[b] : cu[b] + n].astype(np.int64)
             for b, (n, _) in enumerate(ends)
         ]
         said = [tokens[cu[b] : cu[b] + n].tolist() for b, (n, _) in enumerate(ends)]
+        if drafting is not None:
+            drafting.learn(batch, active, said, spans, logits)
+        if control is None:
+            active = [r for r in active if not r.reason]
+            continue
+        alive = [r for r in active if not r.reason]
         started = control.step(active, said, logits, spans)
         for row in alive:
             if row.reason:

@@ -1,0 +1,126 @@
+"""Who drafts in `generate` beside the stores: settings, without torch.
+
+Each class is plain data with ``open(opening)``, which makes the drafter of one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trivium.errors import InputError
+from trivium.words import StringMatch, StringRejection, Words
+
+if TYPE_CHECKING:
+    from trivium.builders import Template
+    from trivium.control import Controller, Policy
+    from trivium.integrations._transformers.drafter import Drafter, Opening
+
+__all__ = ["DraftModel", "Heads"]
+
+_NOT_FROM_ROWS = ("ppd", "heap", "rasd", "rasd_drawn")
+_FILL_TEMPLATES = ("template", "rsd_c", "sequoia", "iid_paths", "greedy_plus_one")
+_LAWS = ("auto", "shared", "point_mass", "iid")
+
+
+@dataclass(frozen=True)
+class DraftModel:
+    """A small causal model that drafts for the target of `generate`, beside the stores.
+
+    Attributes
+    ----------
+    model : transformers causal language model
+        In evaluation mode; with the target's vocabulary, or with `words`.
+    num_tokens : int
+        Longest draft; one pass of the draft model a token.
+    width : int
+        Nodes a level: the drafted token and its runners-up (not with ``law="iid"``).
+    min_prob : float
+        A draft ends after the token with which its path falls below this probability under the
+        draft model; with ``law="iid"`` after the row whose best token does.
+    law : "auto", "shared", "point_mass" or "iid"
+        How tokens are chosen. ``"shared"``: as the draft model itself would emit them under the
+        request's noise, so that where the models agree the texts do; keeps the path promise.
+        ``"point_mass"``: the most likely. ``"iid"``: drawn with noise of their own, for the
+        verifiers of the law family, alone in their tree. ``"auto"`` is ``"iid"`` for those
+        verifiers and ``"shared"`` else.
+    policy : str, control.Policy or control.Controller, optional
+        Ends each chain, within `num_tokens`: ``"kangaroo"``, ``"draft_verify"``, ``"svip:0.3"``. A
+        controller goes on learning across calls.
+    words : trivium.words.Words, optional
+        A draft model of another vocabulary, or with a pruned head.
+    """
+
+    model: Any
+    num_tokens: int = 8
+    width: int = 3
+    min_prob: float = 0.2
+    law: str = "auto"
+    policy: str | Policy | Controller | None = None
+    words: Words | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.num_tokens < 1 or self.width < 1 or not 0 <= self.min_prob <= 1:
+            raise InputError("DraftModel: num_tokens, width from 1 on, min_prob within 0..1")
+        if self.law not in _LAWS:
+            raise InputError(f"DraftModel: law {self.law!r} does not exist")
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start it on the requests of one call."""
+        if isinstance(self.words, StringRejection):
+            from trivium.integrations._transformers.string_rejection import StringRejecting
+
+            return StringRejecting(self, opening)
+        if isinstance(self.words, StringMatch):
+            from trivium.integrations._transformers.string_match import StringMatching
+
+            return StringMatching(self, opening)
+        from trivium.integrations._transformers.draft_model import Drafting
+
+        return Drafting(self, opening)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Multi-token heads on the target's hidden state (Medusa, Hydra).
+
+    Attributes
+    ----------
+    heads : path or HeadStack
+        A safetensors file in the layout of either release (`_transformers.heads` lists the names).
+    builder : str
+        Builder of `trivium.builders` that grows the tree, and with it the draft's law:
+        ``"eagle2"``, ``"opt_tree"``, ``"template"`` (point masses, for any verifier of these),
+        ``"chain"``, ``"rsd_s"``, ``"dyspec"`` (drawn, with ``q``, for the law verifiers).
+    width : int
+        Best tokens a node (``"eagle2"``) or beam (``"rsd_s"``).
+    max_nodes, max_depth : int
+        Budget, node 0 counted; depth is bounded by the number of heads too.
+    template : trees.Template, optional
+        Shape of ``builder="template"`` and of the drawn templates, at most as deep as the heads.
+    """
+
+    heads: Any
+    builder: str = "eagle2"
+    width: int = 4
+    max_nodes: int = 16
+    max_depth: int = 8
+    template: Template | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        from trivium.builders import builders
+
+        if self.builder not in builders() or self.builder in _NOT_FROM_ROWS:
+            raise InputError(f"Heads: no builder {self.builder!r} grows trees from rows")
+        if self.width < 1 or self.max_nodes < 2 or self.max_depth < 1:
+            raise InputError("Heads: width, max_depth from 1 on, max_nodes from 2 on")
+        if (self.template is not None) != (self.builder in _FILL_TEMPLATES):
+            raise InputError(f"Heads: builder {self.builder!r} and template do not fit")
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start them on the requests of one call."""
+        from trivium.integrations._transformers.heads import HeadDrafting
+
+        return HeadDrafting(self, opening)
