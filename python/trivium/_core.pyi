@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "AnchorIndex",
+    "Cancel",
     "Controller",
     "DraftRouter",
     "DraftTree",
@@ -467,6 +468,14 @@ def replay_keys(
     statistics: Mapping[str, NDArray[np.float64]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
+_Budgets: TypeAlias = tuple[int, int, int, int, Cancel | None]
+
+@final
+class Cancel:
+    def __new__(cls) -> Cancel: ...
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
 @final
 class GrammarMask:
     @staticmethod
@@ -475,7 +484,7 @@ class GrammarMask:
         vocab: Vocabulary,
         dialect: str,
         full: bool,
-        budgets: tuple[int, int, int, int],
+        budgets: _Budgets,
     ) -> GrammarMask: ...
     @staticmethod
     def grammar(
@@ -483,50 +492,48 @@ class GrammarMask:
         vocab: Vocabulary,
         syntax: str,
         start: str | None,
-        budgets: tuple[int, int, int, int],
+        budgets: _Budgets,
     ) -> GrammarMask: ...
     @staticmethod
-    def choices(
-        texts: Sequence[str], vocab: Vocabulary, budgets: tuple[int, int, int, int]
-    ) -> GrammarMask: ...
+    def choices(texts: Sequence[str], vocab: Vocabulary, budgets: _Budgets) -> GrammarMask: ...
     @staticmethod
     def json_schema(
         schema: str,
         vocab: Vocabulary,
         options: dict[str, Any],
-        budgets: tuple[int, int, int, int],
+        budgets: _Budgets,
     ) -> GrammarMask: ...
+    def shadowed_by(self, schema: str, options: dict[str, Any], why: str) -> GrammarMask: ...
+    def checked_by(self, check: Callable[[bytes, bool], object], max_tests: int) -> GrammarMask: ...
     def matcher(self) -> Matcher: ...
     def matches(self, text: bytes) -> bool: ...
     def explain(self, prefix: bytes) -> tuple[int, bool, list[tuple[int, int]]]: ...
     def completion(self, prefix: bytes) -> bytes | None: ...
     def report(self) -> dict[str, Any]: ...
 
-def combine_grammars(
-    how: str, parts: Sequence[GrammarMask], budgets: tuple[int, int, int, int]
-) -> GrammarMask: ...
+def combine_grammars(how: str, parts: Sequence[GrammarMask], budgets: _Budgets) -> GrammarMask: ...
 def phrase_grammar(
     must: Sequence[Sequence[str]],
     never: Sequence[str],
     ignore_case: bool,
     whole_words: bool,
     vocab: Vocabulary,
-    budgets: tuple[int, int, int, int],
+    budgets: _Budgets,
 ) -> GrammarMask: ...
 def after_trigger(
-    trigger: str | Sequence[int], then: GrammarMask, budgets: tuple[int, int, int, int]
+    trigger: str | Sequence[int], then: GrammarMask, budgets: _Budgets
 ) -> GrammarMask: ...
 def island_grammar(
     islands: Sequence[tuple[str | Sequence[int], GrammarMask]],
     stop: str | None,
-    budgets: tuple[int, int, int, int],
+    budgets: _Budgets,
 ) -> GrammarMask: ...
 def span_grammar(
     source: str,
     words: bool,
     max_words: int | None,
     vocab: Vocabulary,
-    budgets: tuple[int, int, int, int],
+    budgets: _Budgets,
 ) -> GrammarMask: ...
 
 @final
@@ -548,7 +555,9 @@ class Matcher:
     def fill(self, row: Any) -> bool: ...
     def apply(self, logits: Any) -> float: ...
     def forced_bytes(self) -> bytes: ...
+    def forced_edges(self) -> tuple[bytes, list[bool]]: ...
     def forced_tokens(self) -> NDArray[np.int32]: ...
+    def state_id(self) -> int | None: ...
     def fill_tree(self, parents: Any, tokens: Any, out: Any) -> NDArray[np.bool_]: ...
 
 def fill_batch(

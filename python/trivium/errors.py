@@ -10,6 +10,7 @@ After an exception the object called is in the state before the call.
 from __future__ import annotations
 
 __all__ = [
+    "Cancelled",
     "DeadEnd",
     "DeviceError",
     "InputError",
@@ -89,5 +90,9 @@ class LimitExceeded(LimitError):  # noqa: N818
     """A compile or run-time limit of a grammar."""
 
 
+class Cancelled(LimitExceeded):
+    """The compiling of a grammar was ended by its `Cancel` flag."""
+
+
 class DeadEnd(StateError):  # noqa: N818
-    """A state of a constraint without a continuation."""
+    """A state of a constraint without a continuation; ``why`` and ``rollback_to`` from a mask."""

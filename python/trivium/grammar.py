@@ -9,14 +9,30 @@ prefixes that go back and forth: ``sync`` takes any of them, ``fill_tree`` masks
 
 from __future__ import annotations
 
+from trivium._grammar.arguments import Cancel
 from trivium._grammar.batch import fill_batch
+from trivium._grammar.cache import GrammarCache
+from trivium._grammar.checkers import Monitor
 from trivium._grammar.mask import GrammarMask
 from trivium._grammar.matcher import Matcher
-from trivium._grammar.report import Explanation, GrammarReport
+from trivium._grammar.phrases import Progress
+from trivium._grammar.report import Explanation, GrammarReport, Refusal
+from trivium._grammar.template import GrammarTemplate
 
-__all__ = ["Explanation", "GrammarMask", "GrammarReport", "Matcher", "fill_batch"]
+__all__ = [
+    "Cancel",
+    "Explanation",
+    "GrammarCache",
+    "GrammarMask",
+    "GrammarReport",
+    "GrammarTemplate",
+    "Matcher",
+    "Monitor",
+    "Progress",
+    "Refusal",
+    "fill_batch",
+]
 
 # The names that tracebacks, pickles and help() show are the public ones.
-for _public in (Explanation, GrammarMask, GrammarReport, Matcher, fill_batch):
-    _public.__module__ = __name__
-del _public
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -8,6 +8,10 @@
 | `sources` | from patterns, rules, choices and schemas to grammars |
 | `combination` | from grammars to grammars; phrases, triggers, spans |
 | `mask` | `GrammarMask`, all of these |
+| `checkers` | callables and monitors beside a grammar |
+| `shadow` | keywords of a schema that are validated, not compiled |
+| `template`, `cache` | grammars with holes; grammars by what they were made of |
 | `matcher` | one sequence under a grammar |
+| `why`, `stable`, `top`, `phrases` | refusals, forced tokens, PICARD, progress of a matcher |
 | `batch` | masks of many sequences |
 """

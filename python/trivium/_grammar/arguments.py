@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
 
+from trivium._core import Cancel as CoreCancel
 from trivium._core import Vocabulary as CoreVocabulary
 from trivium.errors import InputError, InvalidSchema
 
@@ -14,6 +15,38 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trivium.vocabulary import Vocabulary
+
+
+class Cancel:
+    """A flag that ends the compiling of grammars, from any thread.
+
+    It is polled where budgets are checked, hence within a few thousand units of work. The call that
+    watches it raises `Cancelled`; nothing is left behind.
+
+    Examples
+    --------
+    >>> from trivium import GrammarMask, Vocabulary
+    >>> vocab = Vocabulary([b"a", b""], eos=[1])
+    >>> flag = Cancel()
+    >>> flag.set()
+    >>> GrammarMask.regex("a+", vocab, cancel=flag)
+    Traceback (most recent call last):
+    ...
+    trivium.errors.Cancelled: limit cancelled exceeded: 1 > 0
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self) -> None:
+        self._core = CoreCancel()
+
+    def set(self) -> None:
+        """End the calls that watch the flag, those yet to come included."""
+        self._core.set()
+
+    def is_set(self) -> bool:
+        """Say whether it was set."""
+        return self._core.is_set()
 
 
 def count(name: str, value: int, least: int) -> int:
@@ -26,14 +59,32 @@ def count(name: str, value: int, least: int) -> int:
     return number
 
 
+class Budgets(TypedDict, total=False):
+    """What compiling a grammar and using it may cost; see `GrammarMask.regex`."""
+
+    max_states: int
+    max_bytes: int
+    max_ms: int
+    mask_bytes: int
+    cancel: Cancel | None
+
+
 def budgets_of(
-    max_states: int, max_bytes: int, max_ms: int, mask_bytes: int
-) -> tuple[int, int, int, int]:
+    given: Budgets, *, max_ms: int = 2_000
+) -> tuple[int, int, int, int, CoreCancel | None]:
+    """Budgets as the extension takes them; any other name is a `TypeError`, as for arguments."""
+    unknown = given.keys() - Budgets.__annotations__
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    cancel = given.get("cancel")
+    if cancel is not None and not isinstance(cancel, Cancel):
+        raise InputError(f"cancel: {type(cancel).__name__} is not a trivium.grammar.Cancel")
     return (
-        count("max_states", max_states, 1),
-        count("max_bytes", max_bytes, 1),
-        count("max_ms", max_ms, 0),
-        count("mask_bytes", mask_bytes, 0),
+        count("max_states", given.get("max_states", 100_000), 1),
+        count("max_bytes", given.get("max_bytes", 64 << 20), 1),
+        count("max_ms", given.get("max_ms", max_ms), 0),
+        count("mask_bytes", given.get("mask_bytes", 64 << 20), 0),
+        None if cancel is None else cancel._core,
     )
 
 

@@ -50,7 +50,7 @@ def fill_batch(
     Examples
     --------
     >>> import numpy as np
-    >>> from trivium import Vocabulary
+    >>> from trivium import GrammarMask, Vocabulary
     >>> vocab = Vocabulary([b"a", b"b", b"ab", b""], eos=[3])
     >>> g = GrammarMask.regex("a*b", vocab)
     >>> out = np.zeros((2, 1), np.int32)

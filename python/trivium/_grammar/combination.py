@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from trivium._core import after_trigger as core_after
 from trivium._core import combine_grammars as core_combine
 from trivium._core import island_grammar as core_islands
 from trivium._core import phrase_grammar as core_phrases
 from trivium._core import span_grammar as core_spans
-from trivium._grammar.arguments import budgets_of, core_vocab, count, raw_bytes, trigger_of
+from trivium._grammar.arguments import Budgets, budgets_of, core_vocab, count, raw_bytes, trigger_of
 from trivium._grammar.compiled import Compiled
-from trivium.errors import InputError
+from trivium._grammar.phrases import Phrases
+from trivium.errors import InputError, UnsupportedPattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,10 +36,7 @@ class Combinations(Compiled):
         never: Iterable[str] = (),
         ignore_case: bool = False,
         whole_words: bool = False,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 2_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         """Make the grammar of free texts that contain some phrases and none of others.
 
@@ -56,7 +54,7 @@ class Combinations(Compiled):
             Whether case is ignored.
         whole_words : bool, optional
             Whether a phrase counts only where no word character touches it.
-        max_states, max_bytes, max_ms, mask_bytes : int, optional
+        **budgets
             As in `regex`. What must occur multiplies the states, by up to two for each group.
 
         Returns
@@ -74,7 +72,7 @@ class Combinations(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> g = GrammarMask.phrases(vocab, must=[["walk", "walked"]], never=["run"])
         >>> g.matches("We walked home."), g.matches("We ran."), g.matches("walk and run")
@@ -88,22 +86,22 @@ class Combinations(Compiled):
             if not isinstance(text, str):
                 raise InputError(f"phrases: {type(text).__name__} is not str")
             raw_bytes("phrases", text)
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
+        limits = budgets_of(budgets)
         core = core_phrases(
-            groups, none, bool(ignore_case), bool(whole_words), core_vocab(vocab), budgets
+            groups, none, bool(ignore_case), bool(whole_words), core_vocab(vocab), limits
         )
-        return cls._wrap(core, vocab)
+        self = cls._wrap(core, vocab)
+        self._phrases = Phrases(
+            groups, vocab, ignore_case=bool(ignore_case), whole_words=bool(whole_words)
+        )
+        return self
 
     @classmethod
     def after(
         cls,
         trigger: str | int | Sequence[int],
         then: Compiled,
-        *,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 2_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         """Make the grammar of free text up to the first `trigger`, and then `then`.
 
@@ -116,7 +114,7 @@ class Combinations(Compiled):
             or several of which any will do.
         then : GrammarMask
             What follows, of any kind: a JSON Schema, rules, a pattern.
-        max_states, max_bytes, max_ms, mask_bytes : int, optional
+        **budgets
             As in `regex`.
 
         Returns
@@ -132,14 +130,14 @@ class Combinations(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> g = GrammarMask.after("</think>", GrammarMask.json_schema({"type": "integer"}, vocab))
         >>> g.matches("Six times seven.</think>42"), g.matches("42")
         (True, False)
         """
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
-        return cls._wrap(core_after(trigger_of(trigger), then._core, budgets), then._vocab)
+        limits = budgets_of(budgets)
+        return cls._wrap(core_after(trigger_of(trigger), then._core, limits), then._vocab)
 
     @classmethod
     def free_text_with(
@@ -147,10 +145,7 @@ class Combinations(Compiled):
         islands: Mapping[str, Compiled] | Mapping[int, Compiled],
         *,
         stop: str | None = None,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 2_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         """Make the grammar of free text in which each trigger is followed by its grammar.
 
@@ -161,7 +156,7 @@ class Combinations(Compiled):
             over one vocabulary.
         stop : str, optional
             The text ends with this, outside of islands; by default anywhere outside of one.
-        max_states, max_bytes, max_ms, mask_bytes : int, optional
+        **budgets
             As in `regex`.
 
         Returns
@@ -177,7 +172,7 @@ class Combinations(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> number = GrammarMask.regex("[0-9]+>", vocab)
         >>> g = GrammarMask.free_text_with({"<n:": number})
@@ -188,9 +183,9 @@ class Combinations(Compiled):
         if not pairs:
             raise InputError("islands: none")
         raw_bytes("stop", stop or "")
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
+        limits = budgets_of(budgets)
         vocab = next(iter(islands.values()))._vocab
-        return cls._wrap(core_islands(pairs, stop, budgets), vocab)
+        return cls._wrap(core_islands(pairs, stop, limits), vocab)
 
     @classmethod
     def spans(
@@ -200,10 +195,7 @@ class Combinations(Compiled):
         *,
         words: bool = False,
         max_words: int | None = None,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 2_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         """Make the grammar of the pieces of a source text (extractive answers).
 
@@ -217,7 +209,7 @@ class Combinations(Compiled):
             Whether a piece begins and ends only where words do.
         max_words : int, optional
             Most words of a piece.
-        max_states, max_bytes, max_ms, mask_bytes : int, optional
+        **budgets
             As in `regex`.
 
         Returns
@@ -233,7 +225,7 @@ class Combinations(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> g = GrammarMask.spans("the cat sat", vocab, words=True, max_words=2)
         >>> g.matches("cat sat"), g.matches("at sat"), g.matches("the cat sat")
@@ -241,8 +233,8 @@ class Combinations(Compiled):
         """
         raw_bytes("source", source)
         most = None if max_words is None else min(count("max_words", max_words, 1), 1 << 30)
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
-        core = core_spans(str(source), bool(words), most, core_vocab(vocab), budgets)
+        limits = budgets_of(budgets)
+        core = core_spans(str(source), bool(words), most, core_vocab(vocab), limits)
         return cls._wrap(core, vocab)
 
     def _with(self, how: str, *others: object) -> Self:
@@ -251,11 +243,56 @@ class Combinations(Compiled):
             if not isinstance(other, Compiled):
                 raise InputError(f"{how}: {type(other).__name__} is not a GrammarMask")
             parts.append(other._core)
-        default = budgets_of(100_000, 64 << 20, 2_000, 64 << 20)
+        default = budgets_of({})
         return self._wrap(core_combine(how, parts, default), self._vocab)
 
+    def intersect(
+        self, other: Combinations, *, on_unsupported: Literal["error", "shadow"] = "error"
+    ) -> Self:
+        """Make the grammar of the texts of both.
+
+        Parameters
+        ----------
+        other : GrammarMask
+            Over the same vocabulary.
+        on_unsupported : {"error", "shadow"}, optional
+            What to do where a side is not regular: whether two context-free languages share a text
+            cannot be decided. ``"error"`` (as ``&``) refuses; ``"shadow"`` masks by both sides,
+            exactly, and `report` says that dead ends are not ruled out.
+
+        Returns
+        -------
+        GrammarMask
+
+        Raises
+        ------
+        UnsupportedPattern
+            A side is not regular and the mode is ``"error"``, or a side has a checker.
+
+        Examples
+        --------
+        >>> from trivium import GrammarMask, Vocabulary
+        >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
+        >>> nested = GrammarMask.grammar('root ::= "(" root ")" | ""', vocab)
+        >>> short = GrammarMask.regex(".{0,4}", vocab)
+        >>> g = nested.intersect(short, on_unsupported="shadow")
+        >>> g.matches("(())"), g.matches("((()))"), g.report().no_dead_end
+        (True, False, False)
+        """
+        if on_unsupported not in ("error", "shadow"):
+            raise InputError(f'on_unsupported: {on_unsupported!r} is not "error" or "shadow"')
+        if on_unsupported == "error":
+            return self._with("and", other)
+        try:
+            return self._with("and", other)
+        except UnsupportedPattern:
+            return self._with("both", other)
+
     def __and__(self, other: Combinations) -> Self:
-        """Make the grammar of the texts of both. Regular grammars, default budgets."""
+        """Make the grammar of the texts of both. Regular grammars, default budgets.
+
+        `intersect` takes others.
+        """
         return self._with("and", other) if isinstance(other, Combinations) else NotImplemented
 
     def __or__(self, other: Combinations) -> Self:
@@ -294,7 +331,7 @@ class Combinations(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> word = GrammarMask.regex("[a-z]+", vocab) - GrammarMask.choices(["if"], vocab)
         >>> g = word.then(GrammarMask.regex("=[0-9]", vocab))

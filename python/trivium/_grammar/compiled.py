@@ -11,6 +11,7 @@ from trivium.errors import InputError
 
 if TYPE_CHECKING:
     from trivium._core import GrammarMask as CoreGrammarMask
+    from trivium._grammar.phrases import Phrases
     from trivium.vocabulary import Vocabulary
 
 __all__ = ["Compiled"]
@@ -19,9 +20,10 @@ __all__ = ["Compiled"]
 class Compiled:
     """What every grammar can do. Users see `trivium.GrammarMask`."""
 
-    __slots__ = ("_core", "_vocab")
+    __slots__ = ("_core", "_phrases", "_vocab")
 
     _core: CoreGrammarMask
+    _phrases: Phrases | None
     _vocab: Vocabulary
 
     def __init__(self) -> None:
@@ -30,8 +32,7 @@ class Compiled:
     @classmethod
     def _wrap(cls, core: CoreGrammarMask, vocab: Vocabulary) -> Self:
         self = cls.__new__(cls)
-        self._core = core
-        self._vocab = vocab
+        self._core, self._vocab, self._phrases = core, vocab, None
         return self
 
     @property
@@ -46,7 +47,7 @@ class Compiled:
         -------
         Matcher
         """
-        return Matcher._wrap(self._core.matcher())
+        return Matcher._wrap(self._core.matcher(), self)
 
     def matches(self, text: str | bytes) -> bool:
         """Say whether a whole text is in the language.
@@ -74,7 +75,7 @@ class Compiled:
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([b"a", b"b", b""], eos=[2])
         >>> GrammarMask.regex("a+b", vocab).explain("aac")
         Explanation(accepted=2, viable=False, accepting=False, next_bytes=[(97, 98)])

@@ -5,16 +5,23 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+import numpy as np
+
 from trivium._grammar.arguments import count, token_id, token_ids
+from trivium._grammar.stable import stable_tokens
+from trivium._grammar.top import apply_top
+from trivium._grammar.why import refusal_of
 from trivium.errors import InputError, StateError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from trivium._core import Matcher as CoreMatcher
+    from trivium._grammar.compiled import Compiled
+    from trivium._grammar.phrases import Progress
+    from trivium._grammar.report import Refusal
 
 __all__ = ["Matcher"]
 
@@ -32,17 +39,19 @@ class Matcher:
     not allow it is *dead* from there on: rows are all zero, the tokens still count in ``len``.
     """
 
-    __slots__ = ("_core",)
+    __slots__ = ("_core", "_grammar", "_kept")
 
     _core: CoreMatcher
+    _grammar: Compiled
+    _kept: dict[int, float]
 
     def __init__(self) -> None:
         raise InputError("Matcher: use GrammarMask.matcher()")
 
     @classmethod
-    def _wrap(cls, core: CoreMatcher) -> Self:
+    def _wrap(cls, core: CoreMatcher, grammar: Compiled) -> Self:
         self = cls.__new__(cls)
-        self._core = core
+        self._core, self._grammar, self._kept = core, grammar, {}
         return self
 
     def __len__(self) -> int:
@@ -62,6 +71,16 @@ class Matcher:
     def dead_at(self) -> int | None:
         """Index of the first token that the grammar does not allow, if `sync` met one."""
         return self._core.dead_at()
+
+    @property
+    def state_id(self) -> int | None:
+        """A number for what may follow; None under a checker and on a dead matcher.
+
+        Matchers of one grammar whose numbers are equal go on alike, whatever their texts, and a
+        number is never given to anything else in this process. States may be split finer than
+        need be: unequal numbers say nothing.
+        """
+        return self._core.state_id()
 
     def is_accepting(self) -> bool:
         """Say whether the text so far is in the language.
@@ -129,6 +148,7 @@ class Matcher:
         """
         number = count("n", n, 0)
         self._core.rollback(number)
+        self._forget(len(self))
 
     def sync(self, tokens: Sequence[int] | NDArray[Any]) -> int:
         """Make the matcher stand after exactly `tokens`.
@@ -151,7 +171,15 @@ class Matcher:
         TokenError, LimitExceeded
             As for `commit`; nothing changes.
         """
-        return self._core.sync(token_ids(tokens))
+        if not self._kept:
+            return self._core.sync(token_ids(tokens))
+        before = self.tokens
+        allowed = self._core.sync(token_ids(tokens))
+        after = self.tokens
+        common = min(len(before), len(after))
+        changed = (before[:common] != after[:common]).nonzero()[0]
+        self._forget(int(changed[0]) if len(changed) else common)
+        return allowed
 
     def fork(self) -> Self:
         """Make an independent copy, for a beam or a sibling sample.
@@ -160,11 +188,14 @@ class Matcher:
         -------
         Matcher
         """
-        return self._wrap(self._core.fork())
+        copy = self._wrap(self._core.fork(), self._grammar)
+        copy._kept = dict(self._kept)
+        return copy
 
     def reset(self) -> None:
         """Go back to the empty text."""
         self._core.reset()
+        self._kept = {}
 
     def allows(self, token: int) -> bool:
         """Say whether a token may come next.
@@ -216,7 +247,7 @@ class Matcher:
         Examples
         --------
         >>> import numpy as np
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([b"a", b"b", b"ab", b""], eos=[3])
         >>> row = np.empty(1, np.int32)
         >>> GrammarMask.regex("a*b", vocab).matcher().fill(row), int(row[0])
@@ -235,14 +266,31 @@ class Matcher:
         Returns
         -------
         float
-            Natural log of the probability that was kept; ``-inf`` if nothing was.
+            Natural log of the probability that was kept; ``-inf`` if nothing was. `logw` adds
+            these up.
 
         Raises
         ------
         InputError
             A short row, a NaN or a plus infinity; the row is then unchanged.
         """
-        return self._core.apply(logits)
+        kept = self._core.apply(logits)
+        self._kept[len(self)] = kept
+        return kept
+
+    @property
+    def logw(self) -> float:
+        """Sum of what `apply` returned at the tokens' positions, 0 where it was not used.
+
+        The log importance weight of a text drawn from the masked laws: the model's probability of
+        the text over the probability of drawing it so.
+        """
+        return sum(kept for at, kept in self._kept.items() if at < len(self))
+
+    def _forget(self, length: int) -> None:
+        """Drop the masses of positions behind the first `length` tokens."""
+        if self._kept:
+            self._kept = {at: kept for at, kept in self._kept.items() if at <= length}
 
     def forced_bytes(self) -> bytes:
         """Tell the bytes every completion begins with, at most 4,096 of them.
@@ -259,35 +307,142 @@ class Matcher:
         """
         return self._core.forced_bytes()
 
-    def forced_tokens(self, mode: Literal["draft", "stable"] = "draft") -> NDArray[np.int32]:
+    def is_forced(self) -> bool:
+        """Say whether every completion goes on with the same byte.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        StateError
+            The matcher is dead.
+        """
+        return len(self._core.forced_bytes()) > 0
+
+    def forced_tokens(
+        self,
+        mode: Literal["draft", "stable"] = "draft",
+        *,
+        encode: Callable[[bytes], Sequence[int]] | None = None,
+        tail: int = 32,
+    ) -> NDArray[np.int32]:
         """Propose tokens for the forced bytes.
 
         Parameters
         ----------
         mode : {"draft", "stable"}, optional
             ``"draft"``: a chain to be verified against the masked law, which leaves the output's
-            distribution as it is. ``"stable"`` (commit without the model) needs the tokenizer's
-            canonical encoder and is not served yet.
+            distribution as it is. ``"stable"``: tokens to commit without the model; the
+            distribution over tokenisations is then that of `encode`, not the model's.
+        encode : callable of bytes to sequence of int, optional
+            The tokenizer's canonical encoder without special tokens; ``"stable"`` needs it.
+        tail : int, optional
+            Bytes of the text before that `encode` sees, at a token's beginning: as far as merges
+            reach across it.
 
         Returns
         -------
         int32 array, shape (n,)
-            Longest match first, up to the first boundary that a longer allowed token could cross.
+            ``"draft"``: longest match first, up to the first boundary that a longer allowed token
+            could cross. ``"stable"``: the canonical tokens up to there; none where the canonical
+            encoding would change tokens that are already committed.
 
         Raises
         ------
         UnsupportedError
-            `mode` is ``"stable"``.
+            ``"stable"`` without `encode`.
+        InputError
+            `encode` returns ids that do not spell the text.
         StateError
             The matcher is dead.
         """
-        if mode == "stable":
-            raise UnsupportedError(
-                'forced_tokens(mode="stable") needs the tokenizer\'s encoder; use mode="draft"'
-            )
-        if mode != "draft":
+        if mode == "draft":
+            return self._core.forced_tokens()
+        if mode != "stable":
             raise InputError(f'mode: {mode!r} is not "draft" or "stable"')
-        return self._core.forced_tokens()
+        if encode is None:
+            raise UnsupportedError(
+                'forced_tokens(mode="stable") needs encode=, the tokenizer\'s encoder of bytes'
+            )
+        forced, open_at = self._core.forced_edges()
+        return stable_tokens(self._grammar.vocab, self.tokens, forced, open_at, encode, tail)
+
+    def why(self, token: int) -> Refusal:
+        """Say why a token is refused.
+
+        Parameters
+        ----------
+        token : int
+
+        Returns
+        -------
+        Refusal
+
+        Raises
+        ------
+        TokenError
+            An id outside the logits.
+
+        Examples
+        --------
+        >>> from trivium import GrammarMask, Vocabulary
+        >>> vocab = Vocabulary([b"a", b"b", b"ab", b""], eos=[3])
+        >>> print(GrammarMask.regex("a+", vocab).matcher().why(2))
+        token 2 b'ab' is refused at its byte 1, b'b': allowed there are b'a' or the end
+        """
+        return refusal_of(self, self._grammar, token_id(token))
+
+    def progress(self) -> Progress:
+        """Say which phrases the text holds, for beam search; of `GrammarMask.phrases` only.
+
+        Returns
+        -------
+        Progress
+
+        Raises
+        ------
+        UnsupportedError
+            The grammar is none of phrases.
+        """
+        phrases = self._grammar._phrases
+        if phrases is None:
+            raise UnsupportedError("progress: only a grammar of GrammarMask.phrases has phrases")
+        return phrases.progress(self._grammar.vocab.decode(self._text_tokens()))
+
+    def apply_top(self, logits: Any, k: int = 2, *, timeout: float | None = None) -> list[int]:
+        """Keep the `k` most probable allowed tokens and forbid the others, in place (PICARD).
+
+        Tokens are tested in order of their logits until `k` were allowed, which is cheap under a
+        checker where `fill` would have to test every token. It truncates the law; for unbiased
+        draws use `trivium.constrained.awrs`.
+
+        Parameters
+        ----------
+        logits : float array, shape (num_rows,), on the CPU, writable
+        k : int, optional
+        timeout : float, optional
+            Seconds for this call; what was not tested by then is forbidden.
+
+        Returns
+        -------
+        list of int
+            The tokens kept, most probable first; fewer than `k` if no more are allowed or the time
+            was up.
+
+        Raises
+        ------
+        DeadEnd
+            None is allowed, or none was found in time; the row is then unchanged.
+        InputError
+            Shape, dtype, NaN.
+        """
+        return apply_top(self, logits, k, timeout)
+
+    def _text_tokens(self) -> NDArray[np.int32]:
+        ends = self._grammar.vocab.eos
+        return self.tokens[~np.isin(self.tokens, ends)]
 
     def fill_tree(self, parents: Any, tokens: Any, out: Any) -> NDArray[np.bool_]:
         """Write the masks of a draft tree; the matcher does not change.

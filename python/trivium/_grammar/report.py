@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Explanation", "GrammarReport"]
+__all__ = ["Explanation", "GrammarReport", "Refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +69,51 @@ class Explanation:
     viable: bool
     accepting: bool
     next_bytes: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a token is refused, from `Matcher.why`.
+
+    Attributes
+    ----------
+    token : int
+    text : bytes
+        Its bytes; empty for special tokens and padding.
+    allowed : bool
+        Whether it is allowed after all; the rest then says nothing.
+    cause : str
+    at : int
+        Byte of `text` that nothing in the language has there.
+    next_bytes : list of (int, int)
+        Closed ranges of bytes that may stand there.
+    may_end : bool
+        Whether the text may end there.
+    """
+
+    token: int
+    text: bytes
+    allowed: bool
+    cause: str
+    at: int
+    next_bytes: list[tuple[int, int]]
+    may_end: bool
+
+    def __str__(self) -> str:
+        """One line for people."""
+        name = f"token {self.token} {self.text!r}"
+        if self.allowed:
+            return f"{name} is allowed"
+        choices = [_shown(a, b) for a, b in self.next_bytes]
+        if self.may_end:
+            choices.append("the end")
+        there = f": allowed there are {' or '.join(choices)}" if choices else ""
+        if self.at < len(self.text):
+            byte = self.text[self.at : self.at + 1]
+            return f"{name} is refused at its byte {self.at}, {byte!r}{there}"
+        return f"{name} is refused: {self.cause}{there}"
+
+
+def _shown(a: int, b: int) -> str:
+    first, last = bytes([a]), bytes([b])
+    return f"{first!r}" if a == b else f"{first!r} to {last!r}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from trivium._core import GrammarMask as CoreGrammarMask
 from trivium._grammar.arguments import (
+    Budgets,
     budgets_of,
     core_vocab,
     count,
@@ -15,7 +16,8 @@ from trivium._grammar.arguments import (
     whitespace_of,
 )
 from trivium._grammar.compiled import Compiled
-from trivium.errors import InputError, UnsupportedError
+from trivium._grammar.shadow import shadowed
+from trivium.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -44,10 +46,7 @@ class Sources(Compiled):
         *,
         dialect: Dialect = "rust",
         full: bool = True,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 2_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         r"""Make the grammar of a regular expression.
 
@@ -64,14 +63,20 @@ class Sources(Compiled):
             back-references to groups of at most 64 texts.
         full : bool, optional
             True: the whole text must match. False: the text must contain a match.
-        max_states : int, optional
-            Budget of automaton states, during generation too; at most 2**24.
-        max_bytes : int, optional
-            Budget of the automaton's bytes, during generation too.
-        max_ms : int, optional
-            Budget of this call in milliseconds.
-        mask_bytes : int, optional
-            Bytes of masks kept for states met before; beyond it the least recent go.
+        **budgets
+            Every front end takes these.
+
+            max_states : int
+                Budget of automaton states, during generation too, default 100,000, at most 2**24.
+            max_bytes : int
+                Budget of the automaton's bytes, during generation too; default 64 MB.
+            max_ms : int
+                Budget of this call in milliseconds; default 2,000 (grammars 5,000).
+            mask_bytes : int
+                Bytes of masks kept for states met before; beyond it the least recent go; default
+                64 MB.
+            cancel : Cancel
+                A flag that ends this call from another thread.
 
         Returns
         -------
@@ -87,10 +92,12 @@ class Sources(Compiled):
             No text matches.
         LimitExceeded
             A budget; ``limit``, ``value`` and ``budget`` say which.
+        Cancelled
+            The flag was set.
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> g = GrammarMask.regex(r"\d{4}-\d\d", vocab)
         >>> g.matches("2024-05"), g.matches("2024-5")
@@ -99,8 +106,8 @@ class Sources(Compiled):
         if not isinstance(pattern, str):
             raise InputError(f"pattern: {type(pattern).__name__} is not str")
         raw_bytes("pattern", pattern)
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
-        core = CoreGrammarMask.regex(pattern, core_vocab(vocab), dialect, bool(full), budgets)
+        limits = budgets_of(budgets)
+        core = CoreGrammarMask.regex(pattern, core_vocab(vocab), dialect, bool(full), limits)
         return cls._wrap(core, vocab)
 
     @classmethod
@@ -111,10 +118,7 @@ class Sources(Compiled):
         *,
         syntax: Literal["ebnf", "gbnf", "lark"] = "ebnf",
         start: str | None = None,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 5_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         r"""Make a context-free grammar.
 
@@ -134,7 +138,7 @@ class Sources(Compiled):
             ``%import common.NAME``.
         start : str, optional
             The rule of the whole text; by default ``root``, ``start`` or the first.
-        max_states, max_bytes, max_ms, mask_bytes : int, optional
+        **budgets
             As in `regex`.
 
         Returns
@@ -154,17 +158,18 @@ class Sources(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
-        >>> g = GrammarMask.grammar('root ::= root "+" [0-9]+ | [0-9]+ | "(" root ")"', vocab)
+        >>> rules = 'root ::= root "+" term | term   term ::= [0-9]+ | "(" root ")"'
+        >>> g = GrammarMask.grammar(rules, vocab)
         >>> g.matches("1+(2+34)"), g.matches("1+")
         (True, False)
         """
         if not isinstance(text, str):
             raise InputError(f"text: {type(text).__name__} is not str")
         raw_bytes("text", text)
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
-        core = CoreGrammarMask.grammar(text, core_vocab(vocab), syntax, start, budgets)
+        limits = budgets_of(budgets, max_ms=5_000)
+        core = CoreGrammarMask.grammar(text, core_vocab(vocab), syntax, start, limits)
         return cls._wrap(core, vocab)
 
     @classmethod
@@ -172,11 +177,7 @@ class Sources(Compiled):
         cls,
         texts: Iterable[str],
         vocab: Vocabulary,
-        *,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 2_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         """Make the grammar of exactly the given texts.
 
@@ -186,7 +187,7 @@ class Sources(Compiled):
             The texts, in any order.
         vocab : Vocabulary
             Whose tokens are masked.
-        max_states, max_bytes, max_ms, mask_bytes : int, optional
+        **budgets
             As in `regex`.
 
         Returns
@@ -202,7 +203,7 @@ class Sources(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> m = GrammarMask.choices(["yes", "yellow"], vocab).matcher()
         >>> m.forced_bytes()
@@ -215,8 +216,8 @@ class Sources(Compiled):
             if not isinstance(text, str):
                 raise InputError(f"texts: entry {i} is {type(text).__name__}, not str")
             raw_bytes("texts", text)
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
-        return cls._wrap(CoreGrammarMask.choices(texts, core_vocab(vocab), budgets), vocab)
+        limits = budgets_of(budgets)
+        return cls._wrap(CoreGrammarMask.choices(texts, core_vocab(vocab), limits), vocab)
 
     @classmethod
     def json_schema(
@@ -231,13 +232,10 @@ class Sources(Compiled):
         numbers: Literal["plain", "any"] = "plain",
         formats: Literal["assert", "annotate"] | Collection[str] = "assert",
         digits: int | None = None,
-        on_unsupported: Literal["error", "relax"] = "error",
+        on_unsupported: Literal["error", "shadow", "relax"] = "error",
         remotes: Mapping[str, str | bool | Mapping[str, Any]] | None = None,
         max_cells: int = 20_000,
-        max_states: int = 100_000,
-        max_bytes: int = 64 << 20,
-        max_ms: int = 2_000,
-        mask_bytes: int = 64 << 20,
+        **budgets: Unpack[Budgets],
     ) -> Self:
         r"""Make the grammar of the JSON texts that satisfy a JSON Schema.
 
@@ -269,13 +267,17 @@ class Sources(Compiled):
             Which formats are enforced: those that are known, none, or these.
         digits : int, optional
             Most digits of a number, a guard against endless ones. Gives up completeness.
-        on_unsupported : {"error", "relax"}, optional
-            ``"relax"`` drops a keyword that cannot be enforced and lists it in `report`.
+        on_unsupported : {"error", "shadow", "relax"}, optional
+            What happens to a keyword that is not compiled. ``"shadow"``: the whole value is
+            validated where a token would complete it, and that token refused, so nothing invalid
+            ends; a value may be begun that nothing completes, `report` names the keyword, and a
+            matcher without any token left raises `DeadEnd`. ``"relax"``: it is dropped, and
+            `report` lists it.
         remotes : dict, optional
             Other documents by address. Nothing is ever fetched.
         max_cells : int, optional
             Budget of the alternatives that one combination of schemas multiplies out to.
-        max_states, max_bytes, max_ms, mask_bytes : int, optional
+        **budgets
             As in `regex`.
 
         Returns
@@ -295,7 +297,7 @@ class Sources(Compiled):
 
         Examples
         --------
-        >>> from trivium import Vocabulary
+        >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
         >>> g = GrammarMask.json_schema(
         ...     {"properties": {"n": {"minimum": 3}}, "required": ["n"], "maxProperties": 1}, vocab
@@ -325,11 +327,12 @@ class Sources(Compiled):
         for key in ("order", "additional", "escapes", "numbers", "on_unsupported"):
             if not isinstance(options[key], str):
                 raise InputError(f"{key}: {type(options[key]).__name__} is not str")
-        if options["on_unsupported"] == "shadow":
-            raise UnsupportedError(
-                "on_unsupported: shadow validation is not built; error and relax are"
-            )
-        budgets = budgets_of(max_states, max_bytes, max_ms, mask_bytes)
-        return cls._wrap(
-            CoreGrammarMask.json_schema(text, core_vocab(vocab), options, budgets), vocab
+        limits, of_vocab = budgets_of(budgets), core_vocab(vocab)
+        if options["on_unsupported"] != "shadow":
+            core = CoreGrammarMask.json_schema(text, of_vocab, options, limits)
+            return cls._wrap(core, vocab)
+        options["on_unsupported"] = "error"
+        core = shadowed(
+            text, lambda t: CoreGrammarMask.json_schema(t, of_vocab, options, limits), options
         )
+        return cls._wrap(core, vocab)

@@ -48,6 +48,12 @@ pub trait Constraint: Send + Sync {
         None
     }
 
+    /// A token that spells text the constraint leaves no choice about, where it knows one cheaply.
+    /// Other tokens may spell the same text: it is a good draft, no more. `None` is always correct.
+    fn likely(&self) -> Option<TokenId> {
+        None
+    }
+
     /// Whether nothing may follow: the text has ended, as after an end of sequence.
     fn is_finished(&self) -> bool {
         false

@@ -68,7 +68,7 @@ pub fn fill_batch(
 }
 
 fn run(jobs: &mut [(&Matcher, &mut [u32])]) -> Result<()> {
-    jobs.iter_mut().try_for_each(|(m, row)| m.fill_state(m.state(), row).map(drop))
+    jobs.iter_mut().try_for_each(|(m, row)| m.fill_here(row).map(drop))
 }
 
 /// One thread unless enough different masks are missing.

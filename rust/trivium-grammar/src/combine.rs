@@ -17,6 +17,7 @@ use crate::json_schema::Options;
 use crate::limits::CompileLimits;
 use crate::machine::graph::{NodeId, NodeSource};
 use crate::regex::{self, Dialect};
+use crate::watch;
 use regex_syntax::hir::Look;
 use std::sync::Arc;
 use trivium_core::{Error as Core, TokenId, Vocabulary};
@@ -335,17 +336,19 @@ fn spans(arena: &mut Arena, source: &str, words: bool, max_words: Option<u32>) -
 
 impl GrammarMask {
     /// A grammar of a recipe.
-    fn of_recipe(
+    pub(crate) fn of_recipe(
         recipe: Recipe,
         kind: &'static str,
         text: String,
         vocab: &Arc<Vocabulary>,
         limits: CompileLimits,
     ) -> Result<Self> {
-        let deadline = std::time::Instant::now().checked_add(limits.max_time);
-        let mut arena = Arena::new(limits.max_bytes);
-        let expr = recipe.lower(&mut arena, &limits)?;
-        Self::of_expression(arena, expr, vocab, kind, text, recipe, limits, deadline)
+        watch::within(&limits, || {
+            let deadline = std::time::Instant::now().checked_add(limits.max_time);
+            let mut arena = Arena::new(limits.max_bytes);
+            let expr = recipe.lower(&mut arena, &limits)?;
+            Self::of_expression(arena, expr, vocab, kind, text, recipe, limits, deadline)
+        })
     }
 
     /// A grammar of a recipe whose parts need not be regular.
@@ -375,8 +378,10 @@ impl GrammarMask {
                 notes.warnings.push(why);
             }
         }
-        let graph = join::graph(&recipe, &limits)?;
-        Self::of_graph(graph, vocab, kind, text, limits, notes, Some(recipe))
+        watch::within(&limits, || {
+            let graph = join::graph(&recipe, &limits)?;
+            Self::of_graph(graph, vocab, kind, text, limits, notes, Some(recipe))
+        })
     }
 
     fn parts(parts: &[&Self], what: &'static str) -> Result<(Arc<[Recipe]>, String)> {
@@ -389,8 +394,13 @@ impl GrammarMask {
             if !Arc::ptr_eq(part.vocab(), first.vocab()) {
                 return Err(Core::input(what, "grammars over different vocabularies").into());
             }
+            part.check_combines(what)?;
             let Some(recipe) = part.recipe() else {
-                return Err(Error::internal("a grammar without a recipe"));
+                return Err(Error::UnsupportedPattern {
+                    feature: format!("combining a grammar of kind {}", part.kind()),
+                    at: format!("in {what}"),
+                    hint: "combine its parts first".into(),
+                });
             };
             recipes.push(recipe.clone());
             texts.push(part.text().to_owned());

@@ -63,6 +63,14 @@ pub enum Error {
         /// What to do instead.
         hint: String,
     },
+    /// A checker refuses whatever the grammar allows.
+    #[error("dead end: {why}; roll back to {rollback_to} tokens")]
+    DeadEnd {
+        /// Where and by whom.
+        why: String,
+        /// Tokens up to the last place where another one was allowed.
+        rollback_to: usize,
+    },
     /// Everything that is not particular to grammars: limits, token ids, states, arguments.
     #[error(transparent)]
     Core(#[from] Core),
@@ -101,6 +109,11 @@ impl From<Error> for Core {
                 feature: reason,
                 at: format!("at {path}{}", keyword_of(&keyword)),
                 hint,
+            },
+            Error::DeadEnd { why, rollback_to } => Self::StateMismatch {
+                what: "mask".into(),
+                expected: format!("a token, after a roll back to {rollback_to}"),
+                found: why,
             },
             Error::Unsatisfiable { what, why } => {
                 Self::InvalidInput { what, why: format!("matches no text: {why}") }

@@ -22,16 +22,16 @@ impl Matcher {
     /// # Errors
     /// `StateMismatch` on a dead matcher; `LimitExceeded` over a budget.
     pub fn forced_bytes(&self) -> Result<Vec<u8>> {
-        Ok(self.forced()?.0)
+        Ok(self.forced(MAX_FORCED)?.0)
     }
 
-    fn forced(&self) -> Result<(Vec<u8>, StateId)> {
+    fn forced(&self, length: usize) -> Result<(Vec<u8>, StateId)> {
         need_live(self, "forced bytes")?;
         let engine = &self.engine;
         let mut state = self.state();
         let mut out = Vec::new();
-        while state != FINISHED && out.len() < MAX_FORCED && !engine.accepting(state)? {
-            let [byte] = engine.next_bytes(state)?[..] else { break };
+        while state != FINISHED && out.len() < length && !engine.accepting(state)? {
+            let Some(byte) = engine.only_byte(state)? else { break };
             out.push(byte);
             state = engine.walk(state, &[byte])?;
         }
@@ -44,11 +44,27 @@ impl Matcher {
     /// # Errors
     /// As [`forced_bytes`](Self::forced_bytes).
     pub fn forced_tokens(&self) -> Result<Vec<TokenId>> {
-        let (bytes, end) = self.forced()?;
+        self.spell(MAX_FORCED, MAX_FORCED)
+    }
+
+    /// The first of [`forced_tokens`](Self::forced_tokens), looking only as far as the longest token.
+    ///
+    /// # Errors
+    /// As [`forced_bytes`](Self::forced_bytes).
+    pub(crate) fn forced_token(&self) -> Result<Option<TokenId>> {
+        if self.dead_at().is_some() {
+            return Ok(None);
+        }
+        Ok(self.spell(self.vocab().trie().max_depth(), 1)?.first().copied())
+    }
+
+    /// At most `count` tokens for at most `length` forced bytes.
+    fn spell(&self, length: usize, count: usize) -> Result<Vec<TokenId>> {
+        let (bytes, end) = self.forced(length)?;
         let trie = self.vocab().trie();
         let mut out = Vec::new();
         let mut at = 0;
-        while at < bytes.len() {
+        while at < bytes.len() && out.len() < count {
             if at > 0 && self.spans_the_end(trie, &bytes[at..], end)? {
                 break;
             }
@@ -71,6 +87,21 @@ impl Matcher {
             }
         }
         Ok(out)
+    }
+
+    /// The forced bytes, and for each whether a token could begin there that goes on beyond all of
+    /// them: a tokenisation of forced text is certain only up to the first such place where one of
+    /// its tokens begins.
+    ///
+    /// # Errors
+    /// As [`forced_bytes`](Self::forced_bytes).
+    pub fn forced_edges(&self) -> Result<(Vec<u8>, Vec<bool>)> {
+        let (bytes, end) = self.forced(MAX_FORCED)?;
+        let trie = self.vocab().trie();
+        let open = (0..bytes.len())
+            .map(|at| self.spans_the_end(trie, &bytes[at..], end))
+            .collect::<Result<_>>()?;
+        Ok((bytes, open))
     }
 
     /// Whether a token has `rest` as a proper prefix and the grammar allows its continuation.

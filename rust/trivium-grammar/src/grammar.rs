@@ -4,30 +4,30 @@ use crate::automata::dfa::{Automaton, AutomatonSize};
 use crate::automata::expr::{Arena, EMPTY};
 use crate::automata::table::{DEAD, StateId};
 use crate::cfg::{self, Compiled, Syntax};
+use crate::checker::Checker;
 use crate::combine::{Recipe, Rules};
+use crate::engine::{Engine, Lexeme, Maker};
 use crate::error::{Error, Result};
 use crate::limits::{CompileLimits, MOST_STATES};
 use crate::machine::Machine;
 use crate::machine::graph::Graph;
-use crate::machine::run::Run;
-use crate::mask::cache::{Mask, MaskCache};
 use crate::mask::index::TokenIndex;
-use crate::mask::{compute, compute_slow};
-use crate::matcher::{FINISHED, Matcher};
+use crate::matcher::Matcher;
 use crate::regex::Dialect;
+use crate::watch;
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::time::Instant;
-use trivium_core::{Error as Core, TokenId, Vocabulary};
+use trivium_core::{Error as Core, Vocabulary};
 
 /// What a grammar was made from.
 #[derive(Debug)]
-struct Source {
-    kind: &'static str,
-    text: String,
-    notes: Notes,
-    /// What to combine it with others by.
-    recipe: Option<Recipe>,
+pub(crate) struct Source {
+    pub(crate) kind: &'static str,
+    pub(crate) text: String,
+    pub(crate) notes: Notes,
+    /// What to combine it with others by; `None` if that is not served.
+    pub(crate) recipe: Option<Recipe>,
 }
 
 /// What a front end has to say of its guarantees; it lists every reason as a warning, too.
@@ -46,148 +46,13 @@ pub(crate) struct Notes {
 /// States that a search for a completion looks at.
 const MAX_SEARCH: usize = 200_000;
 
-/// A grammar that is one lexeme: its automaton is the recogniser.
-#[derive(Debug)]
-pub(crate) struct Lexeme {
-    index: Arc<TokenIndex>,
-    automaton: Automaton,
-    cache: MaskCache,
-}
-
-/// What states are numbers of. A matcher holds one for as long as it holds states.
-#[derive(Debug, Clone)]
-pub(crate) enum Engine {
-    /// One automaton.
-    Lexeme(Arc<Lexeme>),
-    /// One run of the machine.
-    Machine(Arc<Run>),
-}
-
-impl Engine {
-    /// The state of the empty text.
-    pub(crate) fn start(&self) -> StateId {
-        match self {
-            Self::Lexeme(l) => l.automaton.start(),
-            Self::Machine(run) => run.start(),
-        }
-    }
-
-    /// Whether a live state's text may end.
-    pub(crate) fn accepting(&self, state: StateId) -> Result<bool> {
-        match self {
-            Self::Lexeme(l) => l.automaton.accepting(state),
-            Self::Machine(run) => run.accepting(state),
-        }
-    }
-
-    /// The state after a token of the vocabulary in a live state; [`DEAD`] if it is not allowed.
-    pub(crate) fn step(&self, state: StateId, token: TokenId) -> Result<StateId> {
-        match self {
-            Self::Lexeme(l) => {
-                let vocab = &l.index.vocab;
-                if vocab.is_eos(token) {
-                    return Ok(if l.automaton.accepting(state)? { FINISHED } else { DEAD });
-                }
-                match vocab.token(token) {
-                    [] => Ok(DEAD),
-                    bytes => l.automaton.walk(state, bytes),
-                }
-            }
-            Self::Machine(run) => run.step(state, token),
-        }
-    }
-
-    /// The state after bytes.
-    pub(crate) fn walk(&self, state: StateId, bytes: &[u8]) -> Result<StateId> {
-        match self {
-            Self::Lexeme(l) => l.automaton.walk(state, bytes),
-            Self::Machine(_) if state == DEAD => Ok(DEAD),
-            Self::Machine(run) => run.walk(state, bytes),
-        }
-    }
-
-    /// The bytes that keep a live state alive, ascending.
-    pub(crate) fn next_bytes(&self, state: StateId) -> Result<Vec<u8>> {
-        match self {
-            Self::Lexeme(l) => {
-                let row = l.automaton.row(state)?;
-                Ok((0..=255).filter(|&b| row[usize::from(b)] != DEAD).collect())
-            }
-            Self::Machine(run) => run.next_bytes(state),
-        }
-    }
-
-    /// The mask of a live state, from the cache or computed and kept.
-    pub(crate) fn mask(&self, state: StateId) -> Result<Arc<Mask>> {
-        match self {
-            Self::Lexeme(l) => {
-                if let Some(mask) = l.cache.get(state)? {
-                    return Ok(mask);
-                }
-                let mask = Arc::new(compute(&l.index, &l.automaton, state)?);
-                l.cache.put(state, Arc::clone(&mask))?;
-                Ok(mask)
-            }
-            Self::Machine(run) => run.mask(state),
-        }
-    }
-
-    /// The mask of a live state if it is at hand.
-    pub(crate) fn cached(&self, state: StateId) -> Result<Option<Arc<Mask>>> {
-        match self {
-            Self::Lexeme(l) => l.cache.get(state),
-            Self::Machine(run) => run.cached(state),
-        }
-    }
-
-    /// The mask by definition, without caches.
-    pub(crate) fn mask_slow(&self, state: StateId) -> Result<Vec<u32>> {
-        match self {
-            Self::Lexeme(l) => compute_slow(&l.index, &l.automaton, state),
-            Self::Machine(run) => run.mask_slow(state),
-        }
-    }
-
-    /// Whether the states should be given up for those of a fresh engine.
-    pub(crate) fn is_retired(&self) -> bool {
-        matches!(self, Self::Machine(run) if run.is_retired())
-    }
-
-    /// Tells engines apart.
-    pub(crate) fn address(&self) -> usize {
-        match self {
-            Self::Lexeme(l) => Arc::as_ptr(l) as usize,
-            Self::Machine(run) => Arc::as_ptr(run) as usize,
-        }
-    }
-
-    fn masks(&self) -> (usize, usize) {
-        match self {
-            Self::Lexeme(l) => l.cache.size(),
-            Self::Machine(run) => run.masks(),
-        }
-    }
-
-    fn size(&self) -> Result<AutomatonSize> {
-        match self {
-            Self::Lexeme(l) => l.automaton.size(),
-            Self::Machine(run) => run.size(),
-        }
-    }
-}
-
-/// How engines are made.
-#[derive(Debug)]
-enum Maker {
-    Lexeme(Arc<Lexeme>),
-    Machine(Machine),
-}
-
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) index: Arc<TokenIndex>,
-    maker: Maker,
-    source: Source,
+    pub(crate) maker: Arc<Maker>,
+    pub(crate) source: Source,
+    /// Who may forbid more than the engine does.
+    pub(crate) checker: Option<Arc<dyn Checker>>,
 }
 
 impl Inner {
@@ -197,10 +62,7 @@ impl Inner {
 
     /// The engine for new texts.
     pub(crate) fn engine(&self) -> Engine {
-        match &self.maker {
-            Maker::Lexeme(l) => Engine::Lexeme(Arc::clone(l)),
-            Maker::Machine(m) => Engine::Machine(m.run()),
-        }
+        self.maker.engine()
     }
 }
 
@@ -263,13 +125,9 @@ impl GrammarMask {
         full: bool,
         limits: CompileLimits,
     ) -> Result<Self> {
-        let deadline = Instant::now().checked_add(limits.max_time);
         let recipe = Recipe::Pattern { text: pattern.into(), dialect, full };
-        let mut arena = Arena::new(limits.max_bytes);
-        let expr = recipe.lower(&mut arena, &limits)?;
         let kind = if full { "regex" } else { "regex search" };
-        let text = pattern.to_owned();
-        Self::of_expression(arena, expr, vocab, kind, text, recipe, limits, deadline)
+        Self::of_recipe(recipe, kind, pattern.to_owned(), vocab, limits)
     }
 
     /// A context-free grammar. `start`: the rule of the whole text; by default `root`, `start`, or the
@@ -282,6 +140,16 @@ impl GrammarMask {
     /// `InvalidGrammar` with line and column; `UnsupportedPattern`; `Unsatisfiable` if the start
     /// matches no text; `LimitExceeded` over a budget.
     pub fn grammar(
+        text: &str,
+        vocab: &Arc<Vocabulary>,
+        syntax: Syntax,
+        start: Option<&str>,
+        limits: CompileLimits,
+    ) -> Result<Self> {
+        watch::within(&limits, || Self::of_rules(text, vocab, syntax, start, limits))
+    }
+
+    fn of_rules(
         text: &str,
         vocab: &Arc<Vocabulary>,
         syntax: Syntax,
@@ -325,13 +193,9 @@ impl GrammarMask {
         vocab: &Arc<Vocabulary>,
         limits: CompileLimits,
     ) -> Result<Self> {
-        let deadline = Instant::now().checked_add(limits.max_time);
-        let mut arena = Arena::new(limits.max_bytes);
         let texts: Vec<String> = texts.iter().map(|t| t.as_ref().to_owned()).collect();
         let text = format!("{} texts", texts.len());
-        let recipe = Recipe::Choices(texts.into());
-        let expr = recipe.lower(&mut arena, &limits)?;
-        Self::of_expression(arena, expr, vocab, "choices", text, recipe, limits, deadline)
+        Self::of_recipe(Recipe::Choices(texts.into()), "choices", text, vocab, limits)
     }
 
     #[allow(clippy::too_many_arguments)] // the parts of a grammar, named at the two callers
@@ -395,9 +259,22 @@ impl GrammarMask {
             });
         }
         let index = TokenIndex::of(vocab)?;
-        let cache = MaskCache::new(limits.mask_bytes);
-        let lexeme = Arc::new(Lexeme { index: Arc::clone(&index), automaton, cache });
-        Ok(Self { inner: Arc::new(Inner { index, maker: Maker::Lexeme(lexeme), source }) })
+        let lexeme = Lexeme::new(Arc::clone(&index), automaton, limits.mask_bytes);
+        Ok(Self::of_maker(Maker::Lexeme(Arc::new(lexeme)), index, source))
+    }
+
+    pub(crate) fn of_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What its matchers share.
+    pub(crate) fn shared(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
+    }
+
+    pub(crate) fn of_maker(maker: Maker, index: Arc<TokenIndex>, source: Source) -> Self {
+        let maker = Arc::new(maker);
+        Self::of_inner(Inner { index, maker, source, checker: None })
     }
 
     /// A grammar from a graph that a front end made.
@@ -419,7 +296,7 @@ impl GrammarMask {
             });
         }
         let source = Source { kind, text, notes, recipe };
-        Ok(Self { inner: Arc::new(Inner { index, maker: Maker::Machine(machine), source }) })
+        Ok(Self::of_maker(Maker::Machine(machine), index, source))
     }
 
     /// A matcher at the empty text. O(1).
@@ -439,7 +316,16 @@ impl GrammarMask {
     pub fn matches(&self, text: &[u8]) -> Result<bool> {
         let engine = self.inner.engine();
         let end = engine.walk(engine.start(), text)?;
-        Ok(end != DEAD && engine.accepting(end)?)
+        if end == DEAD || !engine.accepting(end)? {
+            return Ok(false);
+        }
+        match &self.inner.checker {
+            None => Ok(true),
+            Some(checker) => {
+                let judged = checker.closers().is_some() || checker.allows(text, false)?;
+                Ok(judged && checker.allows(text, true)?)
+            }
+        }
     }
 
     /// How far `prefix` gets and what may follow.
@@ -450,9 +336,15 @@ impl GrammarMask {
         let engine = self.inner.engine();
         let mut state = engine.start();
         let mut accepted = 0;
+        let judge = self.inner.checker.as_ref().filter(|c| c.closers().is_none());
         for &b in prefix {
             let next = engine.walk(state, &[b])?;
             if next == DEAD {
+                break;
+            }
+            if let Some(checker) = judge
+                && !checker.allows(&prefix[..=accepted], false)?
+            {
                 break;
             }
             state = next;
@@ -468,7 +360,11 @@ impl GrammarMask {
         Ok(Explanation {
             accepted,
             viable: accepted == prefix.len(),
-            accepting: engine.accepting(state)?,
+            accepting: engine.accepting(state)?
+                && match &self.inner.checker {
+                    Some(checker) => checker.allows(&prefix[..accepted], true)?,
+                    None => true,
+                },
             next_bytes,
         })
     }
@@ -479,6 +375,7 @@ impl GrammarMask {
     /// # Errors
     /// `LimitExceeded` over a budget: the search makes the states it looks at.
     pub fn completion(&self, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.check_combines("completion")?; // states do not tell what a checker allows
         let engine = self.inner.engine();
         let start = engine.walk(engine.start(), prefix)?;
         if start == DEAD {
@@ -513,7 +410,8 @@ impl GrammarMask {
             i += 1;
         }
         match engine {
-            Engine::Machine(_) => Ok(None), // only a special token leads on
+            // only a special token leads on, or the two of a pair part later
+            Engine::Machine(_) | Engine::Pair(_) => Ok(None),
             Engine::Lexeme(_) => Err(Error::internal("a live state without a completion")),
         }
     }

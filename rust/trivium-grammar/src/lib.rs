@@ -42,8 +42,10 @@
 mod automata;
 mod batch;
 mod cfg;
+pub mod checker;
 mod choices;
 mod combine;
+mod engine;
 mod error;
 mod forced;
 mod grammar;
@@ -54,13 +56,16 @@ mod machine;
 mod mask;
 pub mod matcher;
 pub mod naive;
+mod pair;
 #[allow(dead_code)] // see automata
 pub mod regex;
 mod tree;
+mod watch;
 
 pub use automata::dfa::AutomatonSize;
 pub use batch::fill_batch;
 pub use cfg::Syntax;
+pub use checker::Checker;
 pub use combine::{Phrases, Trigger};
 pub use error::{Error, Result};
 pub use grammar::{Explanation, GrammarMask, Report};
@@ -68,3 +73,4 @@ pub use limits::CompileLimits;
 pub use mask::cache::Word;
 pub use matcher::Matcher;
 pub use regex::Dialect;
+pub use watch::{Cancel, cancellable};

@@ -8,8 +8,10 @@
 //! and refuse tokens; both are left by `rollback`, `sync` or `reset`.
 
 use crate::automata::table::{DEAD, StateId};
+use crate::checker::Checked;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::grammar::{Engine, Inner};
+use crate::grammar::Inner;
 use crate::history::History;
 use crate::mask::cache::Word;
 use std::sync::Arc;
@@ -98,8 +100,34 @@ impl Matcher {
         match self.state() {
             FINISHED => Ok(true),
             DEAD => Ok(false),
-            state => self.engine.accepting(state),
+            state => Ok(self.engine.accepting(state)?
+                && match &self.grammar.checker {
+                    Some(checker) => checker.allows(&self.text(), true)?,
+                    None => true,
+                }),
         }
+    }
+
+    /// A number for what may follow: matchers of one grammar with equal numbers go on alike, and the
+    /// number is never given to anything else in this process. Under a checker, which reads whole
+    /// texts, and for texts that are dead there is none.
+    pub fn state_id(&self) -> Option<u128> {
+        if self.grammar.checker.is_some() || self.dead_at.is_some() {
+            return None;
+        }
+        Some(u128::from(self.engine.serial()) << 32 | u128::from(self.state()))
+    }
+
+    /// The text of tokens; empty without a checker, which alone reads it.
+    pub(crate) fn text_of(&self, tokens: &[TokenId]) -> Vec<u8> {
+        let mut text = Vec::new();
+        if self.grammar.checker.is_some() {
+            let vocab = self.vocab();
+            for &t in tokens.iter().filter(|&&t| !vocab.is_eos(t)) {
+                text.extend_from_slice(vocab.token(t));
+            }
+        }
+        text
     }
 
     pub(crate) fn state(&self) -> StateId {
@@ -129,11 +157,19 @@ impl Matcher {
     pub fn commit(&mut self, token: TokenId) -> Result<bool> {
         self.renew()?;
         let next = self.step(self.state(), token)?;
-        if next == DEAD {
+        if next == DEAD || !self.permits(next, token)? {
             return Ok(false);
         }
         self.history.push((token, next));
         Ok(true)
+    }
+
+    /// What a checker says of a token that the grammar allows.
+    fn permits(&self, next: StateId, token: TokenId) -> Result<bool> {
+        match self.checked() {
+            Some(checked) => checked.permits(&mut self.text(), next, token),
+            None => Ok(true),
+        }
     }
 
     /// Advances by tokens up to the first that is not allowed; the number accepted.
@@ -197,8 +233,15 @@ impl Matcher {
             Some((_, state)) => state,
             None => self.engine.start(),
         };
+        let mut text = self.text_of(&tokens[..common]);
         for &token in &tokens[common..] {
             state = self.step(state, token)?;
+            if state != DEAD
+                && let Some(checked) = self.checked()
+                && !checked.permits(&mut text, state, token)?
+            {
+                state = DEAD;
+            }
             new.push((token, state));
         }
         self.cut(common);
@@ -222,7 +265,8 @@ impl Matcher {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub fn allows(&self, token: TokenId) -> Result<bool> {
-        Ok(self.step(self.state(), token)? != DEAD)
+        let next = self.step(self.state(), token)?;
+        Ok(next != DEAD && self.permits(next, token)?)
     }
 
     /// How many of `tokens` could be committed, without committing them.
@@ -231,9 +275,15 @@ impl Matcher {
     /// As [`commit`](Self::commit).
     pub fn validate(&self, tokens: &[TokenId]) -> Result<usize> {
         let mut state = self.state();
+        let mut text = self.text_of(&self.checked().map_or_else(Vec::new, |_| self.tokens()));
         for (i, &token) in tokens.iter().enumerate() {
             state = self.step(state, token)?;
             if state == DEAD {
+                return Ok(i);
+            }
+            if let Some(checked) = self.checked()
+                && !checked.permits(&mut text, state, token)?
+            {
                 return Ok(i);
             }
         }
@@ -247,7 +297,36 @@ impl Matcher {
     /// `InvalidInput` if the row is too short; `LimitExceeded` over a budget.
     pub fn fill<W: Word>(&self, row: &mut [W]) -> Result<bool> {
         self.check_row(row)?;
-        self.fill_state(self.state(), row)
+        self.fill_here(row)
+    }
+
+    /// [`fill`](Self::fill) of a row that is long enough.
+    pub(crate) fn fill_here<W: Word>(&self, row: &mut [W]) -> Result<bool> {
+        let state = self.state();
+        match self.checked() {
+            Some(checked) if state != DEAD && state != FINISHED => {
+                let text = self.text();
+                let mut bits = vec![0u32; self.words()];
+                if !self.fill_checked(&checked, state, &text, &mut bits)? {
+                    return Err(checked.dead_end(&text));
+                }
+                row.fill(W::from_bits(0));
+                row.iter_mut().zip(&bits).for_each(|(to, &b)| *to = W::from_bits(b));
+                Ok(true)
+            }
+            _ => self.fill_state(state, row),
+        }
+    }
+
+    /// The row of a live state after `text` under a checker; whether any token is left.
+    pub(crate) fn fill_checked(
+        &self,
+        checked: &Checked<'_>,
+        state: StateId,
+        text: &[u8],
+        row: &mut [u32],
+    ) -> Result<bool> {
+        Ok(self.fill_state(state, row)? && checked.filter(state, text, row)?)
     }
 
     /// [`fill`](Self::fill) if that takes no more than a copy; `None` (and no change) if the mask
@@ -257,6 +336,9 @@ impl Matcher {
     /// `InvalidInput` if the row is too short.
     pub fn fill_cached<W: Word>(&self, row: &mut [W]) -> Result<Option<bool>> {
         self.check_row(row)?;
+        if self.checked().is_some() {
+            return Ok(None);
+        }
         let state = self.state();
         if state == DEAD || state == FINISHED {
             return self.fill_state(state, row).map(Some);
@@ -294,7 +376,13 @@ impl Matcher {
     pub fn mask_slow(&self) -> Result<Vec<u32>> {
         match self.state() {
             DEAD | FINISHED => Ok(vec![0; self.words()]),
-            state => self.engine.mask_slow(state),
+            state => {
+                let mut row = self.engine.mask_slow(state)?;
+                if let Some(checked) = self.checked() {
+                    checked.filter(state, &self.text(), &mut row)?;
+                }
+                Ok(row)
+            }
         }
     }
 
@@ -363,6 +451,11 @@ impl Constraint for Matcher {
 
     fn len(&self) -> usize {
         Self::len(self)
+    }
+
+    fn likely(&self) -> Option<TokenId> {
+        // What cannot be told costs a draft, not the text.
+        self.forced_token().ok().flatten()
     }
 
     fn is_finished(&self) -> bool {

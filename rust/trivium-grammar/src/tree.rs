@@ -3,9 +3,10 @@
 //! States are immutable ids, so nothing is rolled back between siblings: the state of a node is the
 //! parent's stepped by the node's token, and equal states share one cached mask.
 
-use crate::automata::table::DEAD;
+use crate::automata::table::{DEAD, StateId};
+use crate::checker::Checked;
 use crate::error::Result;
-use crate::matcher::Matcher;
+use crate::matcher::{FINISHED, Matcher};
 use trivium_core::{Error as Core, TokenId};
 
 impl Matcher {
@@ -54,9 +55,47 @@ impl Matcher {
             }
             states.push(self.step(states[parent as usize], token)?);
         }
-        for (&state, row) in states.iter().zip(out.chunks_exact_mut(stride.max(1))) {
-            self.fill_state(state, row)?;
+        if let Some(checked) = self.checked() {
+            self.fill_checked_tree(&checked, (parents, tokens), &mut states, out, stride)?;
+        } else {
+            for (&state, row) in states.iter().zip(out.chunks_exact_mut(stride.max(1))) {
+                self.fill_state(state, row)?;
+            }
         }
         Ok(states.iter().enumerate().map(|(i, &s)| i == 0 || s != DEAD).collect())
+    }
+
+    /// The same under a checker: every node has a text. A node after which nothing may follow gets
+    /// an empty row; it is the walk that meets the dead end.
+    fn fill_checked_tree(
+        &self,
+        checked: &Checked<'_>,
+        (parents, tokens): (&[i32], &[TokenId]),
+        states: &mut [StateId],
+        out: &mut [u32],
+        stride: usize,
+    ) -> Result<()> {
+        let mut texts: Vec<Vec<u8>> = Vec::with_capacity(states.len());
+        for i in 0..states.len() {
+            let mut text = match usize::try_from(parents[i]) {
+                Err(_) => self.text(),
+                Ok(parent) => {
+                    if states[parent] == DEAD {
+                        states[i] = DEAD;
+                    }
+                    texts[parent].clone()
+                }
+            };
+            if i > 0 && states[i] != DEAD && !checked.permits(&mut text, states[i], tokens[i])? {
+                states[i] = DEAD;
+            }
+            let row = &mut out[i * stride..][..stride];
+            match states[i] {
+                DEAD | FINISHED => row.fill(0),
+                state => drop(self.fill_checked(checked, state, &text, row)?),
+            }
+            texts.push(text);
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Grammars made of grammars.
 
 use crate::errors::{PyRes, to_py};
-use crate::grammar::{Budgets, PyGrammarMask, detached, limits};
+use crate::grammar::{Budgets, PyGrammarMask};
 use crate::vocab::PyVocabulary;
 use pyo3::prelude::*;
 use trivium_core::Error as Core;
@@ -21,12 +21,15 @@ pub(crate) fn combine_grammars(
         ("and", _) => GrammarMask::and,
         ("or", _) => GrammarMask::or,
         ("then", _) => GrammarMask::then,
+        ("both", [_, _]) => {
+            |parts: &[&GrammarMask], limits| GrammarMask::both(parts[0], parts[1], limits)
+        }
         ("not", [_]) => |parts: &[&GrammarMask], limits| GrammarMask::not(parts[0], limits),
         _ => return Err(to_py(py, &Core::input("how", format!("{how:?} of {}", parts.len())))),
     };
-    let inner = detached(py, || {
+    let inner = budgets.compile(py, move |limits| {
         let parts: Vec<&GrammarMask> = parts.iter().collect();
-        make(&parts, limits(budgets))
+        make(&parts, limits)
     })?;
     Ok(PyGrammarMask { inner })
 }
@@ -43,7 +46,8 @@ pub(crate) fn phrase_grammar(
     budgets: Budgets,
 ) -> PyRes<PyGrammarMask> {
     let phrases = Phrases { must, never, ignore_case, whole_words };
-    let inner = detached(py, || GrammarMask::phrases(phrases, &vocab.inner, limits(budgets)))?;
+    let inner =
+        budgets.compile(py, |limits| GrammarMask::phrases(phrases, &vocab.inner, limits))?;
     Ok(PyGrammarMask { inner })
 }
 
@@ -71,7 +75,7 @@ pub(crate) fn after_trigger(
     then: &PyGrammarMask,
     budgets: Budgets,
 ) -> PyRes<PyGrammarMask> {
-    let inner = detached(py, || GrammarMask::after(trigger, &then.inner, limits(budgets)))?;
+    let inner = budgets.compile(py, |limits| GrammarMask::after(trigger, &then.inner, limits))?;
     Ok(PyGrammarMask { inner })
 }
 
@@ -85,10 +89,10 @@ pub(crate) fn island_grammar(
 ) -> PyRes<PyGrammarMask> {
     let islands: Vec<(Trigger, GrammarMask)> =
         islands.into_iter().map(|(t, g)| (t.into(), g.inner.clone())).collect();
-    let inner = detached(py, || {
+    let inner = budgets.compile(py, move |limits| {
         let islands: Vec<(Trigger, &GrammarMask)> =
             islands.iter().map(|(t, g)| (t.clone(), g)).collect();
-        GrammarMask::free_text_with(&islands, stop, limits(budgets))
+        GrammarMask::free_text_with(&islands, stop, limits)
     })?;
     Ok(PyGrammarMask { inner })
 }
@@ -103,8 +107,7 @@ pub(crate) fn span_grammar(
     vocab: &PyVocabulary,
     budgets: Budgets,
 ) -> PyRes<PyGrammarMask> {
-    let inner = detached(py, || {
-        GrammarMask::spans(source, words, max_words, &vocab.inner, limits(budgets))
-    })?;
+    let inner = budgets
+        .compile(py, |limits| GrammarMask::spans(source, words, max_words, &vocab.inner, limits))?;
     Ok(PyGrammarMask { inner })
 }

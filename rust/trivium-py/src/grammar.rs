@@ -13,10 +13,13 @@ use pyo3::marker::Ungil;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use trivium_core::{Constraint, Error as Core, TokenId, ids};
-use trivium_grammar::{CompileLimits, Dialect, Error, GrammarMask, Matcher, Syntax, fill_batch};
+use trivium_grammar::{
+    Cancel, Checker, CompileLimits, Dialect, Error, GrammarMask, Matcher, Syntax, cancellable,
+    checker, fill_batch,
+};
 
 /// The exception of a grammar error: the subclasses that grammars add, the core's otherwise.
 fn grammar_error(py: Python<'_>, error: &Error) -> PyErr {
@@ -57,7 +60,12 @@ fn grammar_error(py: Python<'_>, error: &Error) -> PyErr {
             set("limit", limit);
             drop(fields.set_item("value", value));
             drop(fields.set_item("budget", budget));
-            "LimitExceeded"
+            if *limit == "cancelled" { "Cancelled" } else { "LimitExceeded" }
+        }
+        Error::DeadEnd { why, rollback_to } => {
+            set("why", why);
+            drop(fields.set_item("rollback_to", rollback_to));
+            "DeadEnd"
         }
         Error::Core(core) => return to_py(py, core),
         other => return to_py(py, &Core::from(other.clone())),
@@ -80,11 +88,70 @@ fn quick<T>(py: Python<'_>, work: impl FnOnce() -> Outcome<T>) -> PyRes<T> {
     attached(py, || Ok(work()))?.map_err(|e| grammar_error(py, &e))
 }
 
-/// Budgets as they cross the border.
-pub(crate) type Budgets = (usize, usize, u64, usize);
+/// Budgets as they cross the border: states, bytes, milliseconds, bytes of masks, and the flag that
+/// ends the constructor.
+#[derive(FromPyObject)]
+pub(crate) struct Budgets(usize, usize, u64, usize, Option<Py<PyCancel>>);
 
-pub(crate) fn limits((max_states, max_bytes, max_ms, mask_bytes): Budgets) -> CompileLimits {
-    CompileLimits { max_states, max_bytes, max_time: Duration::from_millis(max_ms), mask_bytes }
+impl Budgets {
+    /// Runs a constructor detached, under these budgets.
+    pub(crate) fn compile<T: Send>(
+        self,
+        py: Python<'_>,
+        work: impl FnOnce(CompileLimits) -> Outcome<T> + Ungil + Send,
+    ) -> PyRes<T> {
+        let Self(max_states, max_bytes, max_ms, mask_bytes, cancel) = self;
+        let max_time = Duration::from_millis(max_ms);
+        let limits = CompileLimits { max_states, max_bytes, max_time, mask_bytes };
+        match cancel.map(|c| c.get().inner.clone()) {
+            Some(cancel) => detached(py, move || cancellable(&cancel, || work(limits))),
+            None => detached(py, move || work(limits)),
+        }
+    }
+}
+
+/// A flag that ends constructors from another thread.
+#[pyclass(frozen, name = "Cancel", module = "trivium._core")]
+#[derive(Default)]
+pub(crate) struct PyCancel {
+    inner: Cancel,
+}
+
+#[pymethods]
+impl PyCancel {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn set(&self) {
+        self.inner.set();
+    }
+
+    fn is_set(&self) -> bool {
+        self.inner.is_set()
+    }
+}
+
+/// A Python callable ``check(text: bytes, complete: bool)``; what is false refuses.
+#[derive(Debug)]
+struct CallableChecker {
+    check: Py<PyAny>,
+    max_tests: usize,
+}
+
+impl Checker for CallableChecker {
+    fn allows(&self, text: &[u8], complete: bool) -> Outcome<bool> {
+        Python::attach(|py| {
+            let answer = self.check.call1(py, (PyBytes::new(py, text), complete));
+            let answer = answer.and_then(|a| Ok(a.is_none(py) || a.is_truthy(py)?));
+            answer.map_err(|e| checker::failed(format!("raised {e}")))
+        })
+    }
+
+    fn max_tests(&self) -> usize {
+        self.max_tests
+    }
 }
 
 /// Bytes accepted, whether accepting there, ranges of bytes that may follow.
@@ -116,8 +183,8 @@ impl PyGrammarMask {
                 return Err(to_py(py, &Core::input("dialect", why)));
             }
         };
-        let inner = detached(py, || {
-            GrammarMask::regex(pattern, &vocab.inner, dialect, full, limits(budgets))
+        let inner = budgets.compile(py, |limits| {
+            GrammarMask::regex(pattern, &vocab.inner, dialect, full, limits)
         })?;
         Ok(Self { inner })
     }
@@ -140,8 +207,8 @@ impl PyGrammarMask {
                 return Err(to_py(py, &Core::input("syntax", why)));
             }
         };
-        let inner = detached(py, || {
-            GrammarMask::grammar(text, &vocab.inner, syntax, start, limits(budgets))
+        let inner = budgets.compile(py, |limits| {
+            GrammarMask::grammar(text, &vocab.inner, syntax, start, limits)
         })?;
         Ok(Self { inner })
     }
@@ -154,7 +221,8 @@ impl PyGrammarMask {
         vocab: &PyVocabulary,
         budgets: Budgets,
     ) -> PyRes<Self> {
-        let inner = detached(py, || GrammarMask::choices(&texts, &vocab.inner, limits(budgets)))?;
+        let inner =
+            budgets.compile(py, |limits| GrammarMask::choices(&texts, &vocab.inner, limits))?;
         Ok(Self { inner })
     }
 
@@ -167,9 +235,30 @@ impl PyGrammarMask {
         budgets: Budgets,
     ) -> PyRes<Self> {
         let options = crate::schema::options(py, options)?;
-        let inner = detached(py, || {
-            GrammarMask::json_schema(schema, &vocab.inner, &options, limits(budgets))
+        let inner = budgets.compile(py, |limits| {
+            GrammarMask::json_schema(schema, &vocab.inner, &options, limits)
         })?;
+        Ok(Self { inner })
+    }
+
+    /// This grammar with a whole schema checked where a value is complete.
+    fn shadowed_by(
+        &self,
+        py: Python<'_>,
+        schema: &str,
+        options: &Bound<'_, PyDict>,
+        why: String,
+    ) -> PyRes<Self> {
+        let options = crate::schema::options(py, options)?;
+        let inner = detached(py, || self.inner.shadowed_by(schema, &options, why))?;
+        Ok(Self { inner })
+    }
+
+    /// This grammar with a callable beside it.
+    fn checked_by(&self, py: Python<'_>, check: Py<PyAny>, max_tests: usize) -> PyRes<Self> {
+        let checker = Arc::new(CallableChecker { check, max_tests });
+        let why = "a checker may refuse every token that the grammar allows".to_owned();
+        let inner = quick(py, || self.inner.with_checker(checker, "checked", why))?;
         Ok(Self { inner })
     }
 
@@ -358,6 +447,17 @@ impl PyMatcher {
         let m = self.lock(py)?;
         let m = &*m;
         Ok(PyBytes::new(py, &detached(py, || m.forced_bytes())?))
+    }
+
+    fn forced_edges<'py>(&self, py: Python<'py>) -> PyRes<(Bound<'py, PyBytes>, Vec<bool>)> {
+        let m = self.lock(py)?;
+        let m = &*m;
+        let (bytes, open) = detached(py, || m.forced_edges())?;
+        Ok((PyBytes::new(py, &bytes), open))
+    }
+
+    fn state_id(&self, py: Python<'_>) -> PyRes<Option<u128>> {
+        Ok(self.lock(py)?.state_id())
     }
 
     fn forced_tokens<'py>(&self, py: Python<'py>) -> PyRes<Bound<'py, PyArray1<i32>>> {

@@ -52,7 +52,7 @@ mod _core {
         PyReplayBuffer, PyVocabMap, first_token_law, seam, skippy,
     };
     #[pymodule_export]
-    use crate::grammar::{PyGrammarMask, PyMatcher, fill_batch_py};
+    use crate::grammar::{PyCancel, PyGrammarMask, PyMatcher, fill_batch_py};
     #[pymodule_export]
     use crate::sampling::{
         PyHeal, PyPipeline, PySampler, back_off, conditional_maxima, covers, repeats,

@@ -82,8 +82,11 @@ pub struct Stats {
     pub drafted: u64,
     /// Of these, accepted.
     pub accepted: u64,
-    /// By source name: nodes whose parent was reached, and how many were accepted.
+    /// By source name: nodes whose parent was reached, and how many were accepted. Under `constraint`
+    /// those that spell text which the requests' constraints force.
     pub sources: BTreeMap<String, (u64, u64)>,
+    /// See `sources`; it is there once it is not 0.
+    constraint: (u64, u64),
     /// Estimates against outcomes.
     pub calibration: Calibration,
 }
@@ -147,6 +150,7 @@ impl Speculator {
             first_slots.push(slot);
             slot += source.slots().len() as u8;
         }
+        first_slots.push(slot); // the constraint speaks last
         let control = match config.policy {
             Policy::Control(spec) => Some(spec.build()),
             Policy::Auto | Policy::Full => None,
@@ -414,6 +418,12 @@ impl Speculator {
                     entry.1 += u64::from(accepted);
                 }
             }
+            if let Some(&last) = self.first_slots.last()
+                && slots >> last & 1 != 0
+            {
+                stats.constraint.0 += 1;
+                stats.constraint.1 += u64::from(accepted);
+            }
         }
         stats.steps += out.len() as u64;
         stats.tokens += out.tokens.len() as u64;
@@ -431,7 +441,10 @@ impl Speculator {
     pub fn stats(&self) -> Stats {
         let learned = self.learned();
         let seen = self.sources.iter().zip(&learned.by_source).filter(|(_, c)| c.0 > 0);
-        let sources = seen.map(|(s, &c)| (s.name().to_owned(), c)).collect();
+        let mut sources: BTreeMap<_, _> = seen.map(|(s, &c)| (s.name().to_owned(), c)).collect();
+        if learned.stats.constraint.0 > 0 {
+            sources.insert("constraint".into(), learned.stats.constraint);
+        }
         Stats { sources, ..learned.stats.clone() }
     }
 
@@ -512,9 +525,9 @@ fn part(saved: &Saved, source: &str) -> Saved {
     own.filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_owned(), v.clone()))).collect()
 }
 
-/// Situations of every slot over all sources.
+/// Situations of every slot over all sources, and the one of text that a constraint forces.
 fn features(sources: &[Box<dyn SharedSource>]) -> Vec<usize> {
-    sources.iter().flat_map(|s| s.slots()).copied().collect()
+    sources.iter().flat_map(|s| s.slots()).copied().chain([1]).collect()
 }
 
 /// A batch fits its requests: one tree each, one row a node, no request changed since.

@@ -212,6 +212,7 @@ impl Arena {
 
     /// The budget that is spent, if one is.
     pub(crate) fn check(&self) -> Result<()> {
+        crate::watch::poll()?;
         if self.memory() > self.budget {
             return Err(Error::limit("max_bytes", self.memory() as u64, self.budget as u64));
         }

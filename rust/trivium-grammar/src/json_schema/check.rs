@@ -21,7 +21,7 @@ enum Mark {
 }
 
 /// Schemas of members, items and names.
-fn inner(rule: &Rule) -> Vec<Loc> {
+pub(super) fn inner(rule: &Rule) -> Vec<Loc> {
     match rule {
         Rule::Items { prefix, rest } => prefix.iter().copied().chain(*rest).collect(),
         Rule::Contains { schema, .. }

@@ -141,6 +141,7 @@ impl Algebra {
         if let Some(known) = self.rules.get(&at) {
             return Ok(known.clone());
         }
+        crate::watch::poll()?;
         let rules = keywords::read(&mut self.docs, at)?;
         self.rules.insert(at, rules.clone());
         Ok(rules)
@@ -208,6 +209,7 @@ impl Algebra {
         if products > self.max_cells.saturating_mul(16) {
             return Err(self.too_many());
         }
+        crate::watch::poll()?;
         let out = a.meet(b, &mut self.nodes);
         self.check(&out)?;
         Ok(out)

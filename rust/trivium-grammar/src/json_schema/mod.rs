@@ -40,6 +40,7 @@ mod nodes;
 mod numbers;
 mod options;
 mod plan;
+mod shadow;
 mod strings;
 mod uri;
 mod value;
@@ -208,11 +209,13 @@ impl crate::GrammarMask {
         options: &Options,
         limits: CompileLimits,
     ) -> Result<Self> {
-        let (graph, notes) = compile(schema, options, &limits)?;
-        let source = graph.source.clone().map(|source| {
-            let (root, options) = (graph.start, options.clone());
-            Recipe::Schema(Arc::new(Schema { source, root, options }))
-        });
-        Self::of_graph(graph, vocab, "json schema", schema.to_owned(), limits, notes, source)
+        crate::watch::within(&limits, || {
+            let (graph, notes) = compile(schema, options, &limits)?;
+            let source = graph.source.clone().map(|source| {
+                let (root, options) = (graph.start, options.clone());
+                Recipe::Schema(Arc::new(Schema { source, root, options }))
+            });
+            Self::of_graph(graph, vocab, "json schema", schema.to_owned(), limits, notes, source)
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! the readers of JSON, of keywords and of patterns. Evaluated members and items are tracked as the
 //! standard's annotations.
 
+use super::check::inner;
 use super::documents::Documents;
 use super::error::Problem;
 use super::expand::Formats;
@@ -55,6 +56,38 @@ impl Validator {
             languages: FxHashMap::default(),
             depth: 0,
         })
+    }
+
+    /// Reads every schema that can be reached and compiles its patterns and formats, so that what
+    /// cannot be checked is found before any value.
+    ///
+    /// # Errors
+    /// As compiling a schema.
+    pub(super) fn prepare(&mut self) -> Result<()> {
+        let mut known = BTreeSet::new();
+        let mut todo = vec![self.docs.root];
+        while let Some(at) = todo.pop() {
+            if !known.insert(at) {
+                continue;
+            }
+            let Some(rules) = keywords::read(&mut self.docs, at)? else { continue };
+            for rule in rules.iter() {
+                match rule {
+                    Rule::Pattern(p) => {
+                        self.matches(Language::Pattern(Arc::clone(p)), "")?;
+                    }
+                    Rule::Members { patterns, .. } => {
+                        for (p, _) in patterns.iter() {
+                            self.matches(Language::Pattern(Arc::clone(p)), "")?;
+                        }
+                    }
+                    _ => {}
+                }
+                todo.extend(inner(rule));
+                todo.extend(rule.in_place());
+            }
+        }
+        Ok(())
     }
 
     /// Whether a JSON text is a value of the schema.

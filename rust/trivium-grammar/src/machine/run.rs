@@ -63,6 +63,8 @@ pub(crate) struct Run {
     limits: CompileLimits,
     start: StateId,
     retired: AtomicBool,
+    /// The number of this engine.
+    pub(crate) serial: u64,
 }
 
 impl Run {
@@ -96,6 +98,7 @@ impl Run {
             limits,
             start: DEAD,
             retired: AtomicBool::new(false),
+            serial: crate::engine::next_serial(),
         };
         let start = {
             let cx = this.cx();
@@ -176,6 +179,26 @@ impl Run {
             }
         }
         Ok(out)
+    }
+
+    /// The byte that must follow in a live state, if only one may. Text is tried first: where there
+    /// is a choice two bytes answer.
+    pub(crate) fn only_byte(&self, state: StateId) -> Result<Option<u8>> {
+        let cx = self.cx();
+        let mut inside = self.lock()?;
+        let threads = Arc::clone(&inside.states[state as usize].threads);
+        let mut only = None;
+        let mut after = Vec::new();
+        for b in (0x20..=0x7f).chain(0..0x20).chain(0x80..=0xff) {
+            after.clear();
+            for &t in &*threads {
+                inside.core.advance(cx, t, b, &mut after)?;
+            }
+            if !after.is_empty() && only.replace(b).is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(only)
     }
 
     /// The mask of a live state if it is at hand.

@@ -139,6 +139,12 @@ impl Mask {
         }
     }
 
+    /// The mask of a row.
+    pub(crate) fn of_row(row: &[u32]) -> Self {
+        let tokens = mask::iter(row).collect();
+        Self::steps(vec![Op::Layer(Arc::new(Layer::new(Vec::new(), tokens, row.len())))], row.len())
+    }
+
     /// The mask of several steps on rows of `words` words.
     pub(crate) fn steps(mut ops: Vec<Op>, words: usize) -> Self {
         // A wide layer first is a copy; without anything to forbid the order is free.

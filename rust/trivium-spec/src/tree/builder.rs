@@ -9,11 +9,12 @@
 //!
 //! Candidates that several sources name become one node, whose probability the
 //! [mixture](crate::draft::mixture) makes of everything they say. Tokens that the request's constraint forbids are dropped (they are point
-//! masses, so pruning cannot bias the text); a forced token is a node with estimate 1.
+//! masses, so pruning cannot bias the text); a forced token is a node with estimate 1, and the token
+//! that spells text which the constraint forces is a candidate like those of sources.
 
 use super::batch::TreeBatch;
-use crate::draft::Candidates;
 use crate::draft::mixture::{Evidence, Mixture};
+use crate::draft::{Candidate, Candidates};
 use crate::policy::CostModel;
 use crate::request::Request;
 use std::collections::BinaryHeap;
@@ -52,6 +53,9 @@ struct Slot {
 }
 
 const EXPAND: u32 = u32::MAX;
+
+/// Share of the tokens that a constraint calls likely which are accepted, before any was tried.
+const LIKELY: f32 = 0.9;
 
 /// Slots by score, the first pushed first among equals.
 #[derive(Debug, Default)]
@@ -330,12 +334,19 @@ fn expand(
         candidates.speaker(first);
         source.candidates(node, depth, candidates);
     }
-    let named = candidates.tokens();
-    mixture.estimates(candidates, estimates);
     let mut forced = None;
     if let Some(constraint) = &mut request.constraint {
         tree.move_to(constraint.as_mut(), node)?;
         forced = constraint.forced();
+        if let (None, Some(token), Some(&slot)) = (forced, constraint.likely(), first_slots.last())
+        {
+            candidates.speaker(slot);
+            candidates.push(Candidate { token, slot: 0, feature: 0, prior: LIKELY });
+        }
+    }
+    let named = candidates.tokens();
+    mixture.estimates(candidates, estimates);
+    if let Some(constraint) = &mut request.constraint {
         for (estimate, &token) in estimates.iter_mut().zip(named) {
             match forced {
                 Some(only) => *estimate = f32::from(u8::from(token == only)),
