@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trivium.constrained._chance import allowed, at_least
-from trivium.errors import InputError, LimitExceeded, StateError, TokenError
+from trivium.errors import InputError, LimitExceeded, StateError, TokenError, UnsupportedError
 from trivium.grammar import GrammarMask
 from trivium.vocabulary import Vocabulary
 
@@ -152,22 +152,22 @@ class TokenAutomaton:
     def from_grammar(
         cls,
         grammar: GrammarMask,
-        depth: int,
+        depth: int | None = None,
         *,
         after: Sequence[int] = (),
         max_states: int = 20_000,
     ) -> TokenAutomaton:
-        """Unroll a grammar over the next `depth` tokens.
+        """Unroll a grammar: its matcher's states, as tokens connect them.
 
-        A state is a text, so that equal texts of different tokens meet; other states are not told
-        apart by the public surface of a matcher and stay apart. It suits small languages (choices,
-        dates, short blocks) of any kind, context-free ones included. For a large regular language
-        lift its automaton with `from_dfa`.
+        Texts whose matchers go on alike (`Matcher.state_id`) are one state, whatever their tokens.
+        Without `depth` that is the whole automaton of a regular language; what counts without bound
+        (context-free rules, nested JSON) needs `depth`. Cost: a mask a state, and a step a state
+        and allowed token.
 
         Parameters
         ----------
         grammar : GrammarMask
-        depth : int
+        depth : int, optional
             Tokens of the block, at least 1. Longer blocks find no transition beyond.
         after : sequence of int, optional
             Tokens of the text before the block.
@@ -183,46 +183,60 @@ class TokenAutomaton:
         TokenError
             The grammar does not allow `after`.
         LimitExceeded
-            More texts, or a budget of the grammar.
+            More states, or a budget of the grammar.
+        UnsupportedError
+            A grammar with a checker, which tells no states apart.
+
+        Examples
+        --------
+        >>> from trivium import GrammarMask, Vocabulary
+        >>> vocab = Vocabulary([b"a", b"b", b"ab", b""], eos=[3])
+        >>> TokenAutomaton.from_grammar(GrammarMask.regex("(ab)*", vocab)).num_states
+        3
         """
         if not isinstance(grammar, GrammarMask):
             raise InputError(f"grammar: {type(grammar).__name__} is no GrammarMask")
-        at_least("depth", depth, 1)
+        if depth is not None:
+            at_least("depth", depth, 1)
         most = at_least("max_states", max_states, 1)
         matcher, base = grammar.matcher(), [int(t) for t in after]
         if matcher.commit(base) < len(base):
             raise TokenError(f"after: the grammar refuses token {len(matcher)} of it")
         if matcher.is_finished():
             raise StateError("after: the text is complete")
-        return cls._unroll(matcher, grammar.vocab, base, depth, most)
+        if matcher.state_id is None:
+            raise UnsupportedError("grammar: a checker judges whole texts, it has no states")
+        return cls._unroll(matcher, grammar.vocab, depth, most)
 
     @classmethod
     def _unroll(
-        cls, matcher: Matcher, vocab: Vocabulary, base: list[int], depth: int, most: int
+        cls, matcher: Matcher, vocab: Vocabulary, depth: int | None, most: int
     ) -> TokenAutomaton:
         ends = set(vocab.eos)
-        ids: dict[bytes | None, int] = {b"": 0}  # None: after the end of sequence
+        ids: dict[int | None, int] = {matcher.state_id: 0}  # None: after the end of sequence
         rows: dict[int, dict[int, int]] = {}
         accepting = {0: matcher.is_accepting()}
-        layer: list[tuple[bytes, list[int]]] = [(b"", [])]
-        for _ in range(depth):
-            following: list[tuple[bytes, list[int]]] = []
-            for text, tokens in layer:
-                matcher.sync(base + tokens)
-                row = rows.setdefault(ids[text], {})
-                for token in np.flatnonzero(allowed(matcher, vocab.num_rows)).tolist():
-                    key = None if token in ends else text + vocab.token(token)
+        layer = [matcher]
+        while layer and depth != 0:
+            depth = None if depth is None else depth - 1
+            following: list[Matcher] = []
+            for here in layer:
+                row = rows.setdefault(ids[here.state_id], {})
+                for token in np.flatnonzero(allowed(here, vocab.num_rows)).tolist():
+                    if token in ends:
+                        key, final = None, True
+                    else:
+                        here.commit(token)
+                        key, final = here.state_id, here.is_accepting()
                     if key not in ids:
                         if len(ids) == most:
-                            raise LimitExceeded(f"more than max_states={most} texts of a block")
+                            raise LimitExceeded(f"more than max_states={most} states")
                         ids[key] = len(ids)
-                        if key is None:
-                            accepting[ids[key]] = True
-                        else:
-                            matcher.commit(token)
-                            accepting[ids[key]] = matcher.is_accepting()
-                            matcher.rollback(1)
-                            following.append((key, [*tokens, token]))
+                        accepting[ids[key]] = final
+                        if key is not None:
+                            following.append(here.fork())
+                    if key is not None:
+                        here.rollback(1)
                     row[token] = ids[key]
             layer = following
         if None in ids:
@@ -231,9 +245,9 @@ class TokenAutomaton:
         for state, row in rows.items():
             moves[state, list(row)] = list(row.values())
         self = cls.__new__(cls)
-        final = np.array([accepting[i] for i in range(len(ids))], np.bool_)
+        found = np.array([accepting[i] for i in range(len(ids))], np.bool_)
         # The grammar allows only what has a completion, so that the frontier is alive too.
-        self._set(moves, 0, final, np.ones(len(ids), np.bool_))
+        self._set(moves, 0, found, np.ones(len(ids), np.bool_))
         return self
 
     def __repr__(self) -> str:

@@ -61,6 +61,7 @@ def namespace() -> dict[str, Any]:
     names = {name: getattr(trivium, name) for name in trivium.__all__}
     importlib.import_module("trivium.integrations.transformers")
     names["integrations"] = trivium.integrations
+    names["np"] = np
     tokens = [b"a", b"b", b"c", b"ab", b"ca", b"1", b"2", b""]
     names["vocab"] = trivium.Vocabulary(tokens, eos=[7], special={7: "</s>"})
     if hasattr(trivium, "Speculator"):

@@ -224,9 +224,9 @@ def test_misuse_is_refused():
     ]:
         with pytest.raises(InputError):
             TokenAutomaton(moves, start, ends)
-    grammar = GrammarMask.regex("[ab]*", VOCAB)
+    assert TokenAutomaton.from_grammar(GrammarMask.regex("[ab]*", VOCAB), 5).num_states == 2
     with pytest.raises(LimitExceeded):
-        TokenAutomaton.from_grammar(grammar, 5, max_states=10)
+        TokenAutomaton.from_grammar(GrammarMask.regex("[ab]{30}", VOCAB), 15, max_states=10)
     with pytest.raises(TokenError):
         TokenAutomaton.from_grammar(GrammarMask.regex("a", VOCAB), 1, after=[1])
     with pytest.raises(InputError):
