@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trivium.cli import extras, loop, models
+from trivium.cli import constraints, extras, loop, models
 from trivium.cli.output import Output, add_common
-from trivium.errors import InputError, UnsupportedError
-from trivium.grammar import GrammarMask
+from trivium.errors import InputError
 from trivium.voter import Voter
 
 if TYPE_CHECKING:
@@ -39,12 +38,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--min-p", type=float, default=0.0)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text")
-    rule = parser.add_mutually_exclusive_group()
-    rule.add_argument("--regex", metavar="PATTERN", help="the whole continuation matches this")
-    rule.add_argument(
-        "--schema", metavar="FILE", help="the continuation is JSON that satisfies this JSON Schema"
-    )
-    rule.add_argument("--grammar", metavar="FILE", help="not built yet")
+    constraints.add_language(parser, required=False)
+    constraints.add_spelling(parser)
     parser.add_argument("--samples", type=int, metavar="N", help="number of continuations")
     parser.add_argument(
         "--vote",
@@ -89,11 +84,8 @@ def run(args: argparse.Namespace) -> int:
         stop_strings=tuple(args.stop or ()),
     )
     runner = loop.Loop(loaded, settings, sources=_sources(args.speculate))
-    if args.regex is not None:
-        runner.constraint = GrammarMask.regex(args.regex, loop.vocabulary(loaded))
-    if args.schema is not None:
-        text = _read("schema", args.schema)
-        runner.constraint = GrammarMask.json_schema(text, loop.vocabulary(loaded))
+    if (args.regex, args.schema, args.grammar) != (None, None, None):
+        runner.constraint = constraints.compile_language(args, loop.vocabulary(loaded))
     result: dict[str, Any] = {
         "prompt": prompt,
         "environment": models.environment(loaded, dtype=args.dtype, seed=args.seed),
@@ -114,10 +106,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse(args: argparse.Namespace) -> None:
     """Check what argparse cannot, before anything heavy is loaded."""
-    if args.grammar is not None:
-        raise UnsupportedError("--grammar: context-free grammars are not built yet; --regex is")
-    if args.schema is not None:
-        _read("schema", args.schema)
+    for option in ("schema", "grammar"):
+        if getattr(args, option) is not None:
+            constraints.read_text(option, getattr(args, option))
     for name in ("max_new_tokens", "samples"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -128,13 +119,6 @@ def _refuse(args: argparse.Namespace) -> None:
         raise InputError("compare: needs drafts, and --speculate is none")
     if args.model is not None and not Path(args.model).is_dir():
         raise InputError(f"model: {args.model} is no folder; nothing is downloaded")
-
-
-def _read(option: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f"{option}: {path} cannot be read: {e}") from None
 
 
 def _prompt(args: argparse.Namespace) -> str:
@@ -176,6 +160,10 @@ def _one(
         result["compare"] = compared.as_dict()
         out.result(f"identical: {'yes' if compared.identical else 'no'}")
         out.line(f"tokens per call: {compared.tokens_per_call:.2f}")
+        out.line(f"target calls: {compared.calls} instead of {compared.plain_calls}")
+        if compared.forced:
+            tried, accepted = compared.forced
+            out.line(f"drafts of forced text: {accepted} accepted of {tried}")
         out.line(f"plain time / speculative time: {compared.wall_ratio:.2f}")
         for difference in result["compare"]["differences"]:
             out.result(f"difference: {json.dumps(difference)}")

@@ -6,6 +6,8 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trivium.errors import StateError
 from trivium.integrations import transformers as adapter
 from trivium.speculator import Speculator
@@ -79,12 +81,20 @@ class Compared:
         Of the speculative runs.
     wall_ratio : float
         Median time of the plain loop over that of the speculative one.
+    calls, plain_calls : int
+        Forward passes after prefill, of all speculative and of all plain runs.
+    forced : (int, int) or None
+        Of the drafts that spell text which the constraint leaves no choice about: how many were
+        reached, and accepted. None without such drafts.
     """
 
     identical: bool
     differences: list[adapter.Difference]
     tokens_per_call: float
     wall_ratio: float
+    calls: int = 0
+    plain_calls: int = 0
+    forced: tuple[int, int] | None = None
 
     @property
     def is_bug(self) -> bool:
@@ -97,6 +107,9 @@ class Compared:
             "identical": self.identical,
             "tokens_per_call": self.tokens_per_call,
             "wall_ratio": self.wall_ratio,
+            "target_calls": self.calls,
+            "plain_target_calls": self.plain_calls,
+            "forced_drafts": None if self.forced is None else list(self.forced),
             "host_rounding": sum(d.kind == "host_rounding" for d in self.differences),
             "bugs": sum(d.kind == "bug" for d in self.differences),
             "differences": [difference_dict(d) for d in self.differences],
@@ -218,15 +231,22 @@ class Loop:
     def compare(self, prompt: str, *, repeats: int = 3) -> Compared:
         """Compare both loops on a prompt, each run with a speculator that has seen nothing."""
         times: tuple[list[float], list[float]] = [], []
-        differences, tokens, calls = [], 0, 0
+        differences, tokens, calls, plain_calls = [], 0, 0, 0
+        forced = np.zeros(2, int)
         for i in range(repeats):
             plain, fast, difference = self.pair(prompt, self.fresh(), plain_first=i % 2 == 0)
             times[0].append(wall(plain))
             times[1].append(wall(fast))
             tokens, calls = tokens + fast.num_tokens, calls + fast.num_target_calls
+            plain_calls += plain.num_target_calls
+            counts = fast.stats["sources"].get("constraint", {"tried": 0, "accepted": 0})
+            forced += [counts["tried"], counts["accepted"]]
             differences += [difference] if difference else []
         ratio = statistics.median(times[0]) / statistics.median(times[1])
-        return Compared(not differences, differences, tokens / calls, ratio)
+        drafts = (int(forced[0]), int(forced[1])) if forced[0] else None
+        return Compared(
+            not differences, differences, tokens / calls, ratio, calls, plain_calls, drafts
+        )
 
 
 class Stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import trivium
 from trivium import GrammarMask, Vocabulary, cli, errors, tinylm
 from trivium.cli import extras, output, progress, records, selftest
+from trivium.cli.mask_engines import PEERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -241,6 +243,40 @@ def test_mask_check_says_where_a_text_breaks(
     assert (code, "cannot be read" in err) == (cli.USAGE, True)
 
 
+def test_mask_check_reads_rules_patterns_and_token_streams(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.lark"
+    rules.write_text('start: "(" start ")" | "a"')
+    argv = ("mask", "check", "--grammar", str(rules), "--json", "-")
+    code, out, _ = run(capsys, *argv, "--tokens", "40 97 41 256", "--tokens", "40,97,97")
+    good, bad = json.loads(out)["texts"]
+    assert (code, good["valid"], bad["valid"], bad["at"]) == (cli.FAILED, True, False, 2)
+    assert "token 97 b'a' is refused at its byte 0" in bad["why"]
+    code, _, err = run(capsys, *argv, "--syntax", "gbnf")
+    assert (code, "line 1" in err) == (cli.USAGE, True)
+    code, out, _ = run(capsys, "mask", "check", "--regex", "a+", "--text", "aa", "--quiet")
+    assert (code, out.split()) == (cli.OK, ["valid", "aa"])
+    code, _, err = run(capsys, "mask", "check", "--regex", "a+", "--tokens", "x")
+    assert (code, "no list of ids" in err) == (cli.USAGE, True)
+
+
+def test_mask_check_names_what_is_validated_and_what_is_dropped(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    schema = tmp_path / "schema.json"
+    counted = [{"contains": {"const": n}} for n in range(10)]
+    schema.write_text(json.dumps({"type": "array", "maxItems": 12, "allOf": counted}))
+    text = json.dumps(list(range(9)))
+    argv = ("mask", "check", "--schema", str(schema), "--text", text, "--explain", "--json", "-")
+    code, _, err = run(capsys, *argv)
+    assert (code, "contains" in err) == (cli.USAGE, True)
+    code, out, _ = run(capsys, *argv, "--on-unsupported", "shadow")
+    found = json.loads(out)
+    assert (code, found["sound"], found["no_dead_end"]) == (cli.FAILED, True, False)
+    assert any("contains" in w for w in found["warnings"])
+
+
 def test_mask_bench_counts_verdicts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     corpus = tmp_path / "cases.jsonl"
     case = {
@@ -254,3 +290,12 @@ def test_mask_bench_counts_verdicts(capsys: pytest.CaptureFixture[str], tmp_path
     assert code == cli.OK
     assert (found["schemas"], found["wrong_verdicts"], len(found["refused"])) == (2, 0, 1)
     assert found["masks"] == 2
+    argv = ("mask", "bench", "--corpus", str(corpus), "--against")
+    code, _, err = run(capsys, *argv, "nothing")
+    assert (code, "not one of" in err) == (cli.USAGE, True)
+    for name in PEERS:
+        code, out, err = run(capsys, *argv, name, "--json", "-")
+        if importlib.util.find_spec(name) is None:
+            assert (code, f"pip install {name}" in err) == (cli.MISSING_EXTRA, True)
+        else:
+            assert json.loads(out)["peers"][name]["masks"] > 0
