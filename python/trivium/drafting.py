@@ -14,6 +14,7 @@ decide.
 `ReplayBuffer`     what to distil the draft from, and when (online speculative decoding)
 `DraftRouter`      which of several drafts serves a language, domain or cluster
 `NgramScorer`      interpolated n-grams that rank candidates (Superposed Decoding)
+`HostDraft`        drafts of a host's own network under a declared law (EAGLE, MTP, QuantSpec)
 =================  ================================================================================
 
 Examples
@@ -41,11 +42,13 @@ from trivium._core import (
     seam,
     skippy,
 )
+from trivium.host_drafts import HostDraft
 
 __all__ = [
     "AnchorIndex",
     "DraftRouter",
     "ExitChooser",
+    "HostDraft",
     "LayerDp",
     "LayerSetSearch",
     "NgramScorer",

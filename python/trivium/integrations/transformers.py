@@ -19,7 +19,12 @@ import numpy as np
 
 from trivium.errors import InputError, MissingExtraError
 from trivium.integrations._transformers.inputs import column, end_ids, prompts_of
-from trivium.integrations._transformers.settings import DraftModel, Heads
+from trivium.integrations._transformers.settings import (
+    DraftModel,
+    EarlyExit,
+    Heads,
+    HostDrafter,
+)
 from trivium.integrations._transformers.stops import Stops
 from trivium.speculator import Speculator
 from trivium.voter import Voter
@@ -28,8 +33,10 @@ __all__ = [
     "Comparison",
     "Difference",
     "DraftModel",
+    "EarlyExit",
     "GenerateOutput",
     "Heads",
+    "HostDrafter",
     "Seconds",
     "calibrate",
     "compare",
@@ -112,7 +119,7 @@ def generate(
     input_ids: Any,
     *,
     speculator: Speculator | None = None,
-    draft_model: DraftModel | Heads | None = None,
+    draft_model: DraftModel | Heads | EarlyExit | HostDrafter | None = None,
     constraint: Any | None = None,
     tokenizer: Any | None = None,
     attention_mask: Any | None = None,
@@ -147,7 +154,7 @@ def generate(
         Prompts of any lengths, or the mapping that a tokenizer returns.
     speculator : Speculator, optional
         Drafts; reused across calls, its stores warm up. None is the same loop without drafts.
-    draft_model : DraftModel or Heads, optional
+    draft_model : DraftModel, Heads, EarlyExit or HostDrafter, optional
         Who drafts beside the stores; not together with a voter.
     constraint : GrammarMask, matcher, or list of matchers, optional
         Language of the new text: a `GrammarMask` (a matcher a request is made), one matcher (forked

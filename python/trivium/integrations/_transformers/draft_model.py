@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from trivium.integrations._transformers.drafter import Opening
     from trivium.integrations._transformers.loop import Row
-    from trivium.integrations._transformers.settings import DraftModel
+    from trivium.integrations._transformers.settings import DraftModel, EarlyExit
     from trivium.speculator import TreeBatch
     from trivium.words import Words
 
@@ -36,8 +36,10 @@ __all__ = ["Drafting"]
 class Drafting:
     """A draft model at work on the requests of one `generate` call."""
 
-    def __init__(self, settings: DraftModel, opening: Opening) -> None:
-        model = settings.model
+    def __init__(
+        self, settings: DraftModel | EarlyExit, opening: Opening, model: Any = None
+    ) -> None:
+        model = settings.model if model is None else model
         self._words: Words | None = settings.words
         width = logits_width(model)
         if self._words is not None:
@@ -55,7 +57,7 @@ class Drafting:
         )
         self._prompts, self._vocab_size = opening.prompts, opening.vocab_size
         self._num_tokens, self._width = settings.num_tokens, settings.width
-        self._min_prob = settings.min_prob
+        self._min_prob, self._min_top = settings.min_prob, 0.0
         self._law = draft_law(settings.law, opening.verifier)
         self._laws = Laws(self._law, opening)
         self._stopping = None if settings.policy is None else Stopping(settings.policy)
@@ -195,6 +197,7 @@ class Drafting:
                 # Stopping looks at the row and at tokens that are included: legal for any law.
                 sure = float(q.max()) if self._law == "iid" else scores[b][tip[b]]
                 going[b] = sure >= self._min_prob and level + 1 < most[b]
+                going[b] &= float(q.max()) >= self._min_top
                 if self._stopping is not None and not self._stopping.after(
                     active[b], level + 1, float(q[chosen]), q, starts[b], noise[b]
                 ):

@@ -9,14 +9,18 @@ dynamic programme on hidden states.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from trivium.drafting import LayerDp, LayerSetSearch
+from trivium.drafting import AnchorIndex, LayerDp, LayerSetSearch
 from trivium.errors import InputError, UnsupportedError
 
-__all__ = ["nearest_layers", "search_layers", "skipped", "trimmed"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["LayerSets", "layers_of", "nearest_layers", "search_layers", "skipped", "trimmed"]
 
 _PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 
@@ -39,7 +43,8 @@ class _Skipping(torch.nn.Module):  # type: ignore[misc]
         return hidden_states
 
 
-def _layers(model: Any) -> Any:
+def layers_of(model: Any) -> Any:
+    """Give the Llama-like layers of a model, or refuse it."""
     layers = getattr(getattr(model, "model", None), "layers", None)
     if layers is None or not all(hasattr(layer, part) for layer in layers for part in _PARTS):
         raise UnsupportedError(f"{type(model).__name__} is not built of Llama-like layers")
@@ -64,7 +69,7 @@ def skipped(model: Any, skip: Any) -> Any:
     UnsupportedError
         Another kind of model.
     """
-    layers = _layers(model)
+    layers = layers_of(model)
     skip = [bool(s) for s in skip]
     if len(skip) != 2 * len(layers) or skip[0]:
         raise InputError(f"skip: needs {2 * len(layers)} entries, the first of them False")
@@ -102,6 +107,13 @@ def trimmed(model: Any, kept: Any) -> Any:
     return view.eval()
 
 
+def _hits(view: Any, text: Any, window: int) -> Any:
+    """Whether the view says each of the last tokens of a text."""
+    window = min(window, len(text) - 1)
+    rows = view(text[None], use_cache=False).logits[0, -window - 1 : -1]
+    return rows.argmax(-1) == text[-window:]
+
+
 def search_layers(
     model: Any,
     ids: Any,
@@ -117,8 +129,8 @@ def search_layers(
     Parameters
     ----------
     model : transformers causal language model
-    ids : int sequence
-        A text of the model's own, at least two tokens; one forward pass over it a candidate.
+    ids : int sequence, or list of them
+        Texts of the model's own, at least two tokens each; one forward pass over each a candidate.
     ratio, period, seed
         As in `LayerSetSearch`.
     iterations : int
@@ -132,16 +144,17 @@ def search_layers(
         The best set for `skipped`, and its score.
     """
     search = LayerSetSearch(
-        len(_layers(model)), ratio=ratio, period=period, max_iterations=iterations, seed=seed
+        len(layers_of(model)), ratio=ratio, period=period, max_iterations=iterations, seed=seed
     )
-    text = torch.as_tensor(list(ids), device=model.device)[None]
-    if text.shape[1] < 2:
+    several = [ids] if not len(ids) or np.ndim(ids[0]) == 0 else list(ids)
+    texts = [torch.as_tensor(list(text), device=model.device) for text in several]
+    if not texts or min(map(len, texts)) < 2:
         raise InputError("ids: need two tokens")
-    window = min(window, text.shape[1] - 1)
     with torch.inference_mode():
         while (candidate := search.next_candidate()) is not None:
-            rows = skipped(model, candidate)(text, use_cache=False).logits[0, -window - 1 : -1]
-            search.report(float((rows.argmax(-1) == text[0, -window:]).float().mean()))
+            view = skipped(model, candidate)
+            hits = [_hits(view, text, window) for text in texts]
+            search.report(float(torch.cat(hits).float().mean()))
     best = search.best
     assert best is not None  # at least one candidate was scored
     return best
@@ -166,7 +179,7 @@ def nearest_layers(model: Any, ids: Any, skips: int) -> list[bool]:
     list of bool
         For `skipped`; the first layer stays.
     """
-    layers = _layers(model)
+    layers = layers_of(model)
     n = len(layers)
     if not 1 <= skips < n - 1:
         raise InputError(f"skips: {skips} of {n} layers, of which the first stays")
@@ -204,3 +217,77 @@ def nearest_layers(model: Any, ids: Any, skips: int) -> list[bool]:
             states = torch.where(copies[:, None], copied, ran)
     chosen = {layer + 1 for layer in dp.skip_set()}
     return [i in chosen for i in range(n) for _ in range(2)]
+
+
+class LayerSets:
+    """Sets to skip by the kind of prompt (KNN-SSD): anchors of known prompts choose for a new one.
+
+    Parameters
+    ----------
+    model : transformers causal language model
+    prompts : list of int sequences
+        Calibration prompts; their last hidden states are the anchors.
+    texts : list of int sequences
+        What the model makes of each prompt, prompt included: what the search scores.
+    clusters : int
+        Groups of anchors, by k-means; one search for each.
+    seed : int
+        Of the clustering and the searches.
+    **search
+        Settings of `search_layers`.
+
+    "KNN-SSD: Enabling Dynamic Self-Speculative Decoding via Nearest Neighbor Layer Set
+    Optimization".
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        texts: Sequence[Sequence[int]],
+        *,
+        clusters: int,
+        seed: int = 0,
+        **search: Any,
+    ) -> None:
+        if len(prompts) != len(texts) or not 1 <= clusters <= len(prompts):
+            raise InputError("prompts, texts: need one text a prompt, and a prompt a cluster")
+        self._model = model
+        vectors = np.stack([self.vector(p) for p in prompts])
+        labels = _k_means(vectors, clusters, seed)
+        self.sets: list[list[bool]] = []
+        for c in range(clusters):
+            mine = [list(t) for t, label in zip(texts, labels, strict=True) if label == c]
+            self.sets.append(search_layers(model, mine or texts, seed=seed + c, **search)[0])
+        self._index = AnchorIndex(vectors.shape[1])
+        for vector, label in zip(vectors, labels, strict=True):
+            self._index.insert(vector.tolist(), int(label))
+
+    def vector(self, prompt: Sequence[int]) -> Any:
+        """Give the model's last hidden state behind a prompt, float32 [hidden]."""
+        ids = torch.as_tensor(list(prompt), device=self._model.device)[None]
+        with torch.inference_mode():
+            hidden = self._model.model(ids, use_cache=False).last_hidden_state[0, -1]
+        return hidden.float().cpu().numpy()
+
+    def choose(self, prompt: Sequence[int], k: int = 1) -> list[bool]:
+        """Give the set that the `k` nearest anchors vote for."""
+        label = self._index.vote(self.vector(prompt).tolist(), k)
+        assert label is not None  # there are anchors
+        return self.sets[label]
+
+
+def _k_means(vectors: Any, clusters: int, seed: int, rounds: int = 20) -> Any:
+    """Cluster of each vector by Lloyd's rounds on the sphere, from anchors far apart."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    first = [int(np.random.default_rng(seed).integers(len(unit)))]
+    while len(first) < clusters:
+        first.append(int((unit @ unit[first].T).max(1).argmin()))
+    centres = unit[first]
+    for _ in range(rounds):
+        labels = (unit @ centres.T).argmax(1)
+        sums = [
+            unit[labels == c].sum(0) if (labels == c).any() else centres[c] for c in range(clusters)
+        ]
+        centres = np.stack([s / max(float(np.linalg.norm(s)), 1e-12) for s in sums])
+    return (unit @ centres.T).argmax(1)

@@ -12,11 +12,14 @@ from trivium.errors import InputError
 from trivium.words import StringMatch, StringRejection, Words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from trivium.builders import Template
     from trivium.control import Controller, Policy
+    from trivium.host_drafts import HostDraft
     from trivium.integrations._transformers.drafter import Drafter, Opening
 
-__all__ = ["DraftModel", "Heads"]
+__all__ = ["DraftModel", "EarlyExit", "Heads", "HostDrafter"]
 
 _NOT_FROM_ROWS = ("ppd", "heap", "rasd", "rasd_drawn")
 _FILL_TEMPLATES = ("template", "rsd_c", "sequoia", "iid_paths", "greedy_plus_one")
@@ -124,3 +127,76 @@ class Heads:
         from trivium.integrations._transformers.heads import HeadDrafting
 
         return HeadDrafting(self, opening)
+
+
+@dataclass(frozen=True)
+class EarlyExit:
+    """The target's own first layers as its draft model, over its own cache.
+
+    Attributes
+    ----------
+    layers : int or sequence of int
+        Layers that draft. Of several exits the one that pays best is taken step by step, with its
+        draft length and threshold (DEL).
+    num_tokens : int
+        Longest draft.
+    width, min_prob, law
+        As in `DraftModel`.
+    policy : str, control.Policy or control.Controller, optional
+        Ends a chain: ``"kangaroo"`` behind a token whose law was unsure, ``"thompson"`` (EESD).
+    adapter : torch.nn.Module, optional
+        Kangaroo's trained part, from hidden states to hidden states token by token.
+    """
+
+    layers: int | Sequence[int]
+    num_tokens: int = 6
+    width: int = 3
+    min_prob: float = 0.0
+    law: str = "auto"
+    policy: str | Policy | Controller | None = "kangaroo"
+    adapter: Any | None = None
+    words = None
+    model = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.num_tokens < 1 or self.width < 1 or not 0 <= self.min_prob <= 1:
+            raise InputError("EarlyExit: num_tokens, width from 1 on, min_prob within 0..1")
+        if self.law not in _LAWS:
+            raise InputError(f"EarlyExit: law {self.law!r} does not exist")
+        if not isinstance(self.layers, int) and not self.layers:
+            raise InputError("EarlyExit: no layer to exit after")
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start it on the requests of one call."""
+        from trivium.integrations._transformers.early_exit import Exiting
+
+        return Exiting(self, opening)
+
+
+@dataclass(frozen=True)
+class HostDrafter:
+    """A network of the caller's that drafts in `generate`, under a declared law.
+
+    Attributes
+    ----------
+    declared : trivium.host_drafts.HostDraft
+        How its tokens are chosen; a verifier that would bias them is refused.
+    propose : callable
+        ``propose(texts, states)`` returns a tree a request: ``(tokens, parents, log_q)`` as in
+        `HostDraft.batch`, with node 0 the last token of the text. For chosen drafts the third entry
+        is the chance of each path, or left out.
+    states : bool
+        Hand on the target's last hidden state that chose each text's last token (a tensor [hidden];
+        None in a request's first step); without, all are None.
+    """
+
+    declared: HostDraft
+    propose: Callable[[list[list[int]], list[Any]], Sequence[Any]]
+    states: bool = False
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start it on the requests of one call."""
+        from trivium.integrations._transformers.host_draft import HostDrafting
+
+        return HostDrafting(self, opening)
