@@ -137,11 +137,13 @@ impl Speculator {
         range("vocab_size", config.vocab_size, 1, i32::MAX as usize)?;
         range("max_nodes", config.max_nodes, 1, MAX_NODES)?;
         range("max_depth", config.max_depth, 0, MAX_NODES)?;
-        let sources = config
+        let mut sources = config
             .sources
             .iter()
             .map(|name| by_name(name, config.vocab_size, config.max_bytes))
             .collect::<Result<Vec<_>>>()?;
+        let names: Vec<&str> = sources.iter().map(|s| s.name()).collect();
+        sources.iter_mut().for_each(|s| s.beside(&names));
         let features = features(&sources);
         range("sources (slots)", features.len(), 0, MAX_SLOTS)?;
         let mut first_slots = Vec::with_capacity(sources.len());

@@ -68,3 +68,23 @@ def test_batch_arrays_fit_together(text: list[int]) -> None:
             assert 0 <= parent < node
             assert batch.depths[node] == batch.depths[parent] + 1
     assert (batch.positions == batch.depths + len(text) - 1).all()
+
+
+@given(st.lists(texts, min_size=2, max_size=4), st.integers(2, 24), st.booleans())
+def test_requests_of_a_batch_do_not_change_each_others_trees(
+    batch: list[list[int]], size: int, tight: bool
+) -> None:
+    spec = Speculator(8, max_nodes=size, max_depth=8, policy="full")
+    requests = [spec.start(text) for text in batch]
+    alone = [scored_paths(spec.propose([r])) for r in requests]
+    total = sum(map(len, alone))
+    # A budget that just does not bind, and none.
+    trees = spec.propose(requests, max_total=total if tight else None)
+    cuts = trees.cu_nodes.tolist()
+    for i, want in enumerate(alone):
+        part = slice(cuts[i], cuts[i + 1])
+        tokens, parents = trees.tokens[part].tolist(), trees.parents[part].tolist()
+        paths: list[tuple[int, ...]] = []
+        for token, parent in zip(tokens, parents, strict=True):
+            paths.append(() if parent < 0 else (*paths[parent], token))
+        assert set(paths) == set(want)

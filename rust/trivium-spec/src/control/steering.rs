@@ -61,6 +61,11 @@ impl Steering {
         if on { allowed.saturating_add(1) } else { 1 }
     }
 
+    /// Whether no controller looks at the candidates.
+    pub(crate) fn is_free(&self) -> bool {
+        self.controller.is_none()
+    }
+
     fn context(&self, position: usize, survival: f64) -> DraftCtx {
         let noise = self.noise.unwrap_or(Address::new(0, 0, 0));
         DraftCtx { position, survival, noise }

@@ -25,7 +25,10 @@ use trivium_core::TokenId;
 pub const COUNT_WALK: usize = 256;
 
 /// Edges of a state beyond which lookups go through the hash table.
-const LIST: u32 = 8;
+const LIST: u32 = NARROW as u32;
+
+/// Most continuations of a narrow state.
+pub const NARROW: usize = 8;
 
 /// Continuations that a wide state keeps sorted.
 pub const TOP: usize = 12;
@@ -69,9 +72,20 @@ pub struct Child {
     pub state: u32,
 }
 
-/// The most frequent continuations of a state.
+/// What follows a state, most frequent first; among equals the one seen last.
+#[derive(Debug, Clone, Copy)]
+pub struct Continuations<'a> {
+    /// All of a narrow state, the [`TOP`] most frequent of a wide one.
+    pub list: &'a [Child],
+    /// Index of the one seen last; beyond the list if it is not in it.
+    pub newest: usize,
+    /// Occurrences that they are shares of: without the open end of a text in a narrow state.
+    pub total: u32,
+}
+
+/// The most frequent continuations of a wide state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Children {
+pub(super) struct Children {
     list: [Child; TOP],
     len: u8,
     /// Index of the one seen last, `u8::MAX` if it is not in the list.
@@ -87,14 +101,8 @@ impl Default for Children {
 impl Children {
     /// Most frequent first; among equals the one seen last.
     #[inline]
-    pub fn as_slice(&self) -> &[Child] {
+    fn as_slice(&self) -> &[Child] {
         &self.list[..usize::from(self.len)]
-    }
-
-    /// Whether child `rank` is the one seen last.
-    #[inline]
-    pub fn is_newest(&self, rank: usize) -> bool {
-        usize::from(self.newest) == rank
     }
 
     /// Enters a continuation that now has `child.count` occurrences and is the newest.
@@ -500,33 +508,37 @@ impl Automaton {
         self.states[state as usize].count
     }
 
-    /// Whether every continuation of a state is in its [`children`](Self::children).
+    /// What follows a state; that of a narrow one is collected in `buffer`.
     #[inline]
-    pub fn is_complete(&self, state: u32) -> bool {
-        self.states[state as usize].wide == NONE
-    }
-
-    /// The most frequent continuations of a state: all of a narrow one, collected in `buffer`, or
-    /// the [`TOP`] that a wide one keeps.
-    #[inline]
-    pub fn children<'a>(&'a self, state: u32, buffer: &'a mut Children) -> &'a Children {
+    pub fn continuations<'a>(
+        &'a self,
+        state: u32,
+        buffer: &'a mut [Child; NARROW],
+    ) -> Continuations<'a> {
         let s = &self.states[state as usize];
         if s.wide != NONE {
-            return &self.wide[s.wide as usize];
+            let wide = &self.wide[s.wide as usize];
+            let newest = usize::from(wide.newest);
+            return Continuations { list: wide.as_slice(), newest, total: s.count };
         }
-        let out = buffer;
-        out.len = 0;
-        out.newest = u8::MAX;
+        let (mut n, mut newest, mut total) = (0, 0, 0);
         let mut e = s.first_edge;
         while e != NONE {
-            let edge = self.edges[e as usize];
-            out.insert_older(Child { count: edge.count, token: edge.token, state: edge.target });
-            if out.len == 1 {
-                out.newest = 0;
+            let edge = &self.edges[e as usize];
+            let child = Child { count: edge.count, token: edge.token, state: edge.target };
+            // The list is in order of use: behind its equals.
+            let mut at = n;
+            while at > 0 && buffer[(at - 1) % NARROW].count < child.count {
+                buffer[at % NARROW] = buffer[(at - 1) % NARROW];
+                at -= 1;
             }
+            buffer[at % NARROW] = child;
+            newest += usize::from(n > 0 && at <= newest);
+            total += child.count;
+            n += 1;
             e = edge.next;
         }
-        out
+        Continuations { list: &buffer[..n.min(NARROW)], newest, total }
     }
 }
 
@@ -581,9 +593,8 @@ mod tests {
     }
 
     fn check_children(a: &Automaton, texts: &[Vec<u32>], needle: &[u32], state: u32) {
-        let mut buffer = Children::default();
-        let children = a.children(state, &mut buffer);
-        let got = children.as_slice();
+        let mut buffer = Default::default();
+        let Continuations { list: got, newest: last, total } = a.continuations(state, &mut buffer);
         let mut want = std::collections::BTreeMap::new();
         let mut newest = None;
         for text in texts {
@@ -599,12 +610,16 @@ mod tests {
         for (rank, c) in got.iter().enumerate() {
             assert_eq!(want[&c.token], c.count as usize, "{texts:?} {needle:?}");
             assert_eq!(a.step(state, c.token), Some(c.state));
-            assert_eq!(children.is_newest(rank), newest == Some(c.token), "{texts:?} {needle:?}");
+            assert_eq!(rank == last, newest == Some(c.token), "{texts:?} {needle:?}");
         }
         let least = got.last().map_or(0, |c| c.count as usize);
         let out = want.iter().filter(|(t, _)| got.iter().all(|c| c.token != **t));
         assert!(out.into_iter().all(|(_, &n)| n <= least), "{texts:?} {needle:?}");
-        assert_eq!(a.is_complete(state), want.len() <= LIST as usize);
+        if want.len() <= NARROW {
+            assert_eq!(total as usize, want.values().sum::<usize>());
+        } else {
+            assert_eq!(total, a.count(state));
+        }
     }
 
     #[test]

@@ -81,6 +81,30 @@ pub struct Mixture {
     examples: f32,
 }
 
+/// Where the weights of the sets that came up last begin; of one state of a mixture.
+#[derive(Debug)]
+pub(crate) struct RowCache([(u64, usize); CACHED]);
+
+const CACHED: usize = 64;
+
+impl Default for RowCache {
+    fn default() -> Self {
+        Self([(0, 0); CACHED]) // no candidate has an empty set
+    }
+}
+
+impl RowCache {
+    #[inline]
+    fn get(&mut self, set: u64, find: impl FnOnce() -> usize) -> usize {
+        let hash = set.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
+        let entry = &mut self.0[hash as usize % CACHED];
+        if entry.0 != set {
+            *entry = (set, find());
+        }
+        entry.1
+    }
+}
+
 #[inline]
 fn stretch(p: f32) -> f32 {
     ln_positive(p) - ln_positive(1.0 - p)
@@ -144,19 +168,27 @@ impl Mixture {
         self.starts.len() - 1
     }
 
-    /// Weights of a set of slots; before it has a record the strongest slot (the lowest) is
-    /// believed and the others nudge.
-    fn row(&self, set: u64) -> &[f32] {
+    /// Where the weights of a set of slots begin; before it has a record the strongest slot (the
+    /// lowest) is believed and the others nudge.
+    fn row_start(&self, set: u64) -> usize {
         let width = self.slots() + 1;
         let first = set.trailing_zeros() as usize * width;
-        let at = self.sets.get(&set).map_or(first, |&row| row as usize * width);
-        &self.weights[at..at + width]
+        self.sets.get(&set).map_or(first, |&row| row as usize * width)
     }
 
-    #[inline]
+    fn row(&self, set: u64) -> &[f32] {
+        let at = self.row_start(set);
+        &self.weights[at..=at + self.slots()]
+    }
+
+    #[inline(always)] // called for every candidate of every node
+    #[allow(clippy::inline_always)]
     fn dot(&self, row: &[f32], evidence: &[Evidence]) -> f32 {
-        let sum: f32 = evidence.iter().map(|&e| row[usize::from(e.slot)] * self.input(e)).sum();
-        (sum + row[self.slots()]).clamp(-8.0, 8.0)
+        let mut sum = row[row.len() - 1];
+        for &e in evidence {
+            sum += row[usize::from(e.slot)] * self.input(e);
+        }
+        sum.clamp(-8.0, 8.0)
     }
 
     /// Probability that a candidate is accepted given that its parent was. At most one piece of
@@ -169,15 +201,17 @@ impl Mixture {
     }
 
     /// [`probability`](Self::probability) of every candidate.
-    pub fn estimates(&self, candidates: &Candidates, out: &mut Vec<f32>) {
+    pub(crate) fn estimates(
+        &self,
+        candidates: &Candidates,
+        rows: &mut RowCache,
+        out: &mut Vec<f32>,
+    ) {
         out.clear();
-        let mut last: (u64, &[f32]) = (0, &[]);
-        for at in 0..candidates.tokens().len() {
-            let set = candidates.slots(at);
-            if set != last.0 {
-                last = (set, self.row(set)); // neighbours mostly have the same reasons
-            }
-            out.push(self.dot(last.1, candidates.evidence(at)));
+        let width = self.slots() + 1;
+        for said in candidates.said() {
+            let at = rows.get(said.slots, || self.row_start(said.slots));
+            out.push(self.dot(&self.weights[at..at + width], said.pieces()));
         }
         for x in out {
             *x = squash(self.slope * *x + self.shift);

@@ -22,6 +22,7 @@ mod ring;
 mod scoped;
 mod suffix;
 mod undo;
+mod uses;
 
 pub use candidates::Candidates;
 pub use corpus::Corpus;
@@ -71,6 +72,10 @@ pub trait SharedSource: Send + Sync + std::fmt::Debug {
 
     /// Its roles (slots of the mixture): the number of situations of each.
     fn slots(&self) -> &'static [usize];
+
+    /// Told once, before any request, which sources speak (itself among them): one that would only
+    /// repeat another's reasons may keep them to itself.
+    fn beside(&mut self, _names: &[&str]) {}
 
     /// The view of a new request; `text` is its prompt.
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource>;

@@ -4,7 +4,8 @@
 //! Token Recycling" (arXiv 2408.08696). State: [`RANKS`] ids a token. Three things differ from the
 //! released code, none of which can change emitted text: unset rows propose nothing instead of
 //! token 0; a row seen on the accepted path beats one seen off it; text seeds a token's row with
-//! its successor until the target's own ranking is known. The fixed template is replaced by the
+//! its successors until the target's own ranking is known (where no suffix source says the same, and
+//! more, of them). The fixed template is replaced by the
 //! builder's heap, which grows the same rows by measured acceptance.
 //!
 //! A request writes to its own overlay, with an undo journal of the last [`JOURNAL`] writes; the
@@ -36,12 +37,14 @@ type Shared = Arc<RwLock<FxHashMap<TokenId, Row>>>;
 pub struct Recycle {
     tenants: Mutex<BTreeMap<Option<String>, Shared>>,
     vocab: usize,
+    /// Whether text seeds rows.
+    seeds: bool,
 }
 
 impl Recycle {
     /// A source over ids below `vocab`.
     pub fn new(vocab: usize) -> Self {
-        Self { tenants: Mutex::default(), vocab }
+        Self { tenants: Mutex::default(), vocab, seeds: true }
     }
 
     fn tenant(&self, name: Option<&String>) -> Shared {
@@ -59,9 +62,14 @@ impl SharedSource for Recycle {
         &[RANKS * 3 * 4]
     }
 
+    fn beside(&mut self, others: &[&str]) {
+        self.seeds = !others.contains(&"suffix");
+    }
+
     fn open(&self, scope: &Scope, text: &[TokenId]) -> Box<dyn RequestSource> {
         let mut view = View {
             shared: self.tenant(scope.tenant.as_ref()),
+            seeds: self.seeds,
             overlay: FxHashMap::default(),
             journal: VecDeque::new(),
             last: None,
@@ -139,6 +147,7 @@ struct View {
     journal: VecDeque<Undo>,
     last: Option<TokenId>,
     len: usize,
+    seeds: bool,
     /// Token of each node of the tree.
     nodes: Vec<TokenId>,
 }
@@ -158,6 +167,10 @@ impl View {
 
 impl RequestSource for View {
     fn commit(&mut self, tokens: &[TokenId]) {
+        if !self.seeds {
+            self.len += tokens.len();
+            return;
+        }
         for &t in tokens {
             self.len += 1;
             if let Some(previous) = self.last {
@@ -270,6 +283,19 @@ mod tests {
         v.observe_rows(&[rows(1, false, &[7, 8])]);
         v.commit(&[1, 5]);
         assert_eq!(top(v.as_mut(), 1), [7, 8], "the target's ranking beats the text");
+    }
+
+    #[test]
+    fn beside_a_suffix_source_only_the_target_ranks() {
+        let mut r = Recycle::new(100);
+        r.beside(&["suffix", "recycle"]);
+        let mut v = r.open(&Scope::default(), &[1, 2, 1, 3]);
+        assert_eq!(top(v.as_mut(), 1), [] as [u32; 0]);
+        v.observe_rows(&[rows(1, false, &[7, 8])]);
+        v.commit(&[1, 5]);
+        assert_eq!(top(v.as_mut(), 1), [7, 8]);
+        v.rollback(&[1, 2, 1, 3, 1], 1);
+        assert_eq!(top(v.as_mut(), 1), [7, 8], "written before the token that was taken back");
     }
 
     #[test]

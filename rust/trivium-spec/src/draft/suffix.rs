@@ -11,10 +11,11 @@
 //! of one is `count / (count of the state + escape)`, halved for a shorter match. Each token also
 //! carries how often the request's own text has used it: a topic repeats its words.
 
-use super::automaton::{Automaton, Children, Cursor, TOP};
+use super::automaton::{Automaton, Child, Continuations, Cursor, NARROW, TOP};
 use super::candidates::Candidates;
 use super::ring::Ring;
-use super::{Candidate, RequestSource, Saved, Scope, SharedSource};
+use super::uses::Uses;
+use super::{RequestSource, Saved, Scope, SharedSource};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use trivium_core::TokenId;
@@ -49,7 +50,8 @@ const SHORTER: u8 = 4;
 const EMPTY: u8 = 8;
 const USE: u8 = 10;
 
-const FEATURES: usize = 8 * 6 * 3 * 4;
+const SHARES: u16 = 6;
+const FEATURES: usize = 8 * SHARES as usize * 3 * 4;
 const EMPTY_FEATURES: usize = TOP * 8;
 const USE_FEATURES: usize = 8 * 7 * 14;
 
@@ -101,11 +103,13 @@ impl Suffix {
             local: Automaton::new(),
             cursor: Cursor::default(),
             past: VecDeque::new(),
+            uses: Uses::default(),
             stores: self.group(scope).into_iter().map(|r| store(Kind::Group, r)).collect(),
             follows: Vec::new(),
             tail: Vec::new(),
             nodes: Vec::new(),
             cursors: Vec::new(),
+            buffer: [Child::default(); NARROW],
         };
         view.stores.push(store(Kind::Tenant, self.tenant(scope.tenant.as_ref())));
         if !read(&self.fixed).generations().is_empty() {
@@ -233,8 +237,9 @@ struct Node {
 struct View {
     local: Automaton,
     cursor: Cursor,
-    /// Cursors before each of the last appends, newest last.
-    past: VecDeque<Cursor>,
+    /// The last tokens and the cursors before them, newest last.
+    past: VecDeque<(Cursor, TokenId)>,
+    uses: Uses,
     stores: Vec<Store>,
     /// By store; within one the newest generation first.
     follows: Vec<Follow>,
@@ -244,6 +249,8 @@ struct View {
     /// Cursors of the nodes, `1 + follows` a node: local first. A node's cursors move when its
     /// continuations are first asked for: most nodes are leaves.
     cursors: Vec<Cursor>,
+    /// Working memory of a look-up.
+    buffer: [Child; NARROW],
 }
 
 impl View {
@@ -253,8 +260,9 @@ impl View {
                 if self.past.len() == UNDO {
                     self.past.pop_front();
                 }
-                self.past.push_back(self.cursor);
+                self.past.push_back((self.cursor, t));
             }
+            self.uses.add(t);
             self.cursor = self.local.advance(self.cursor, t);
             self.local.append(t);
             self.cursor = self.local.settle(self.cursor);
@@ -290,26 +298,6 @@ impl View {
             }
         }
     }
-
-    /// Moves the cursors of a node whose parent's stand.
-    fn move_to(&mut self, node: usize) {
-        let Node { parent, token, moved } = self.nodes[node];
-        if moved {
-            return;
-        }
-        let width = 1 + self.follows.len();
-        let from = parent as usize * width;
-        self.move_to(parent as usize);
-        let to = node * width;
-        self.cursors[to] = self.local.advance(self.cursors[from], token);
-        for (i, f) in self.follows.iter().enumerate() {
-            let cursor = self.cursors[from + 1 + i];
-            self.cursors[to + 1 + i] = read(&self.stores[f.store].ring)
-                .get(f.generation)
-                .map_or_else(Cursor::default, |a| a.advance(cursor, token));
-        }
-        self.nodes[node].moved = true;
-    }
 }
 
 /// A cursor after more tokens of its text.
@@ -328,13 +316,15 @@ impl RequestSource for View {
         self.nodes.clear();
         if n <= self.past.len() && self.local.undo(n) {
             let kept = self.past.len() - n;
-            self.cursor = self.past.drain(kept..).next().unwrap_or(self.cursor);
+            self.cursor = self.past.get(kept).map_or(self.cursor, |p| p.0);
+            self.past.drain(kept..).for_each(|(_, t)| self.uses.remove(t));
             self.tail = left[left.len().saturating_sub(CONTEXT)..].to_vec();
         } else {
             // Beyond the journal: rebuild, amortised a quarter of a microsecond a token.
             self.local = Automaton::new();
             self.cursor = Cursor::default();
             self.past.clear();
+            self.uses = Uses::default();
             self.tail.clear();
             self.append(left, false);
             self.local.keep_journal(UNDO);
@@ -356,20 +346,31 @@ impl RequestSource for View {
 
     fn node(&mut self, parent: usize, token: TokenId) {
         self.nodes.push(Node { parent: parent as u32, token, moved: false });
-        let width = 1 + self.follows.len();
-        self.cursors.resize(self.nodes.len() * width, Cursor::default());
     }
 
     fn candidates(&mut self, node: usize, depth: usize, out: &mut Candidates) {
-        self.move_to(node);
-        let own = node * (1 + self.follows.len());
-        continuations(&self.local, self.cursors[own], Kind::Local, out);
+        let Node { parent, token, moved } = self.nodes[node];
+        let width = 1 + self.follows.len();
+        let (own, above) = (node * width, parent as usize * width);
+        if self.cursors.len() < own + width {
+            self.cursors.resize((own + width).max(self.nodes.len() * width), Cursor::default());
+        }
+        let buffer = &mut self.buffer;
+        // The parent was asked before: its cursors stand.
+        if !moved {
+            self.cursors[own] = self.local.advance(self.cursors[above], token);
+        }
+        continuations(&self.local, self.cursors[own], Kind::Local, buffer, out);
         for (i, f) in self.follows.iter().enumerate() {
             let store = &self.stores[f.store];
-            if let Some(a) = read(&store.ring).get(f.generation) {
-                continuations(a, self.cursors[own + 1 + i], store.kind, out);
+            let ring = read(&store.ring);
+            let Some(a) = ring.get(f.generation) else { continue };
+            if !moved {
+                self.cursors[own + 1 + i] = a.advance(self.cursors[above + 1 + i], token);
             }
+            continuations(a, self.cursors[own + 1 + i], store.kind, buffer, out);
         }
+        self.nodes[node].moved = true;
         if depth < EMPTY_LEVELS {
             frequent(&self.local, EMPTY, out);
             for f in &self.follows {
@@ -381,7 +382,7 @@ impl RequestSource for View {
                 }
             }
         }
-        own_use(&self.local, out);
+        own_use(&self.uses, self.local.len(), out);
     }
 
     fn finish(&mut self, text: &[TokenId], prompt_len: usize) {
@@ -394,7 +395,9 @@ impl RequestSource for View {
 
     fn memory(&self) -> usize {
         self.local.memory()
-            + (self.past.capacity() + self.cursors.capacity()) * size_of::<Cursor>()
+            + self.past.capacity() * size_of::<(Cursor, TokenId)>()
+            + self.cursors.capacity() * size_of::<Cursor>()
+            + self.uses.memory()
             + self.nodes.capacity() * size_of::<Node>()
             + self.follows.capacity() * size_of::<Follow>()
     }
@@ -402,32 +405,44 @@ impl RequestSource for View {
 
 /// Continuations of one store at one cursor: slot `kind` from the longest match, [`SHORTER`]` + kind`
 /// from the longest of the shorter ones that names the token.
-fn continuations(a: &Automaton, cursor: Cursor, kind: Kind, out: &mut Candidates) {
-    let mut at = Some(a.settle(cursor));
-    let mut order = 0;
-    let mut buffer = Children::default();
-    while let Some(c) = at {
-        if c.len == 0 || order == ORDERS {
+fn continuations(
+    a: &Automaton,
+    cursor: Cursor,
+    kind: Kind,
+    buffer: &mut [Child; NARROW],
+    out: &mut Candidates,
+) {
+    let mut at = a.settle(cursor);
+    let mut slot = kind as u8;
+    let mut belief = 1.0;
+    // The children of one state are distinct: without earlier ones nothing is named twice.
+    let mut first = out.tokens().is_empty();
+    for _ in 0..ORDERS {
+        if at.len == 0 {
             break;
         }
-        let slot = if order > 0 { SHORTER + kind as u8 } else { kind as u8 };
-        let children = a.children(c.state, &mut buffer);
-        let list = children.as_slice();
-        let total = if a.is_complete(c.state) {
-            list.iter().map(|c| c.count).sum() // without the open end
-        } else {
-            a.count(c.state)
-        };
-        let belief = if order == 0 { 1.0 } else { 0.5 };
-        let weight = belief / (total as f32 + escape(c.len));
-        for (rank, child) in list.iter().take(CHILDREN).enumerate() {
-            let place = u16::from(rank > 0) * 2 + u16::from(!children.is_newest(rank));
-            let feature = feature(c.len, child.count as f32 / total as f32, total, place);
+        let Continuations { list, newest, total } = a.continuations(at.state, buffer);
+        let weight = belief / (total as f32 + escape(at.len));
+        let common = (out.floor() * total as f32) as u32;
+        let situation = (length_class(at.len) * SHARES * 3 + evidence_class(total)) * 4;
+        for (rank, child) in list[..list.len().min(CHILDREN)].iter().enumerate() {
+            let known = if first { None } else { out.position(child.token) };
+            if known.is_none() && child.count < common {
+                continue;
+            }
+            let place = u16::from(rank > 0) * 2 + u16::from(rank != newest);
+            let feature = situation + share_class(child.count, total) * 12 + place;
             let prior = child.count as f32 * weight;
-            out.push(Candidate { token: child.token, slot, feature, prior });
+            match known {
+                Some(named) => out.piece(named, slot, feature, prior),
+                None => out.enter(child.token, slot, feature, prior),
+            }
         }
-        at = a.shorter(c);
-        order += 1;
+        let Some(shorter) = a.shorter(at) else { break };
+        at = shorter;
+        slot = SHORTER + kind as u8;
+        belief = 0.5;
+        first = false;
     }
 }
 
@@ -435,33 +450,25 @@ fn continuations(a: &Automaton, cursor: Cursor, kind: Kind, out: &mut Candidates
 /// stay empty.
 fn frequent(a: &Automaton, slot: u8, out: &mut Candidates) {
     let total = a.len() as u32 + 8;
-    let mut buffer = Children::default();
-    for (rank, child) in a.children(0, &mut buffer).as_slice().iter().enumerate() {
+    let mut buffer = [Child::default(); NARROW];
+    for (rank, child) in a.continuations(0, &mut buffer).list.iter().enumerate() {
         // Shares above 1/2, 1/4, ... 1/64 and below.
         let magnitude = (total / child.count.max(1)).ilog2().min(7);
         let feature = (rank * 8) as u16 + magnitude as u16;
-        let prior = 0.5 * child.count as f32 / total as f32;
-        out.push(Candidate { token: child.token, slot, feature, prior });
+        out.say(child.token, slot, feature, 0.5 * child.count as f32 / total as f32);
     }
 }
 
-/// How often the own text has used each token, beside the strongest slot that named it.
-fn own_use(local: &Automaton, out: &mut Candidates) {
-    let size = local.len() as u32;
-    let bits = (u32::BITS - size.leading_zeros()).min(13) as u16;
-    for at in 0..out.tokens().len() {
-        let count = local.step(0, out.tokens()[at]).map_or(0, |s| local.count(s));
-        let bucket = match count {
-            0..=2 => count as u16,
-            3..=4 => 3,
-            5..=8 => 4,
-            9..=16 => 5,
-            _ => 6,
-        };
-        let strongest = u16::from(out.strongest(at)).min(7);
-        let prior = (count as f32 + 0.05) / (size as f32 + 50.0);
-        out.piece(at, USE, (strongest * 7 + bucket) * 14 + bits, prior);
-    }
+/// How often the own text, of `size` tokens, has used each token, beside the strongest slot that
+/// named it.
+fn own_use(uses: &Uses, size: usize, out: &mut Candidates) {
+    let bits = (usize::BITS - size.leading_zeros()).min(13) as u16;
+    let share = 1.0 / (size as f32 + 50.0);
+    out.say_of_each(USE, |strongest, token| {
+        let count = uses.count(token).min(17);
+        let class = USE_CLASS[count as usize] + 7 * strongest.min(7) as u16;
+        (class * 14 + bits, (count as f32 + 0.05) * share)
+    });
 }
 
 /// Evidence set aside for continuations never seen: less the longer the match.
@@ -475,9 +482,12 @@ fn escape(len: u32) -> f32 {
     }
 }
 
-/// Bucket of (match length, share, evidence, rank and recency).
-fn feature(len: u32, share: f32, total: u32, place: u16) -> u16 {
-    let length = match len {
+/// Class of a number of uses, below 7: 0, 1, 2, 3-4, 5-8, 9-16 and more.
+const USE_CLASS: [u16; 18] = [0, 1, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5, 6];
+
+/// Class of a match length, below 8.
+fn length_class(len: u32) -> u16 {
+    match len {
         0..=1 => 0,
         2 => 1,
         3..=4 => 2,
@@ -486,21 +496,29 @@ fn feature(len: u32, share: f32, total: u32, place: u16) -> u16 {
         17..=32 => 5,
         33..=64 => 6,
         _ => 7,
-    };
-    let share = match share {
-        s if s < 0.1 => 0,
-        s if s < 0.25 => 1,
-        s if s < 0.5 => 2,
-        s if s < 0.75 => 3,
-        s if s < 1.0 => 4,
-        _ => 5,
-    };
-    let evidence = match total {
+    }
+}
+
+/// Class of the share `count / total`, below [`SHARES`]: the bounds it reaches of 1/10, 1/4, 1/2, 3/4 and
+/// 1.
+fn share_class(count: u32, total: u32) -> u16 {
+    if count >= total {
+        return 5;
+    }
+    let (c, t) = (u64::from(count), u64::from(total));
+    u16::from(10 * c >= t)
+        + u16::from(4 * c >= t)
+        + u16::from(2 * c >= t)
+        + u16::from(4 * c >= 3 * t)
+}
+
+/// Class of the amount of evidence, below 3.
+fn evidence_class(total: u32) -> u16 {
+    match total {
         0..=1 => 0,
         2..=3 => 1,
         _ => 2,
-    };
-    ((length * 6 + share) * 3 + evidence) * 4 + place
+    }
 }
 
 #[cfg(test)]
@@ -508,6 +526,7 @@ mod oracle;
 
 #[cfg(test)]
 mod tests {
+    use super::super::Candidate;
     use super::*;
 
     fn best(view: &mut dyn RequestSource, last: TokenId) -> Vec<TokenId> {

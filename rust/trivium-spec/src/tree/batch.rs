@@ -48,6 +48,16 @@ impl TreeBatch {
         Self { cu_nodes: vec![0], law: Some(DraftLaw::PointMass), ..Self::default() }
     }
 
+    /// Room for so many nodes.
+    pub(crate) fn reserve(&mut self, nodes: usize) {
+        self.tokens.reserve(nodes);
+        self.parents.reserve(nodes);
+        self.depths.reserve(nodes);
+        self.scores.reserve(nodes);
+        self.evidence_ends.reserve(nodes);
+        self.evidence.reserve(4 * nodes);
+    }
+
     /// A host's own trees. `lens` are the committed lengths of the requests. Under
     /// [`DraftLaw::IidQ`] siblings may repeat a token, one node a draw.
     ///

@@ -63,9 +63,9 @@ fn check_cursor(a: &Automaton, cursor: Cursor, text: &[TokenId], texts: &[Vec<To
     let c = a.settle(cursor);
     let needle = &text[text.len() - c.len as usize..];
     assert!(occurs(texts, needle), "{needle:?} is not in {texts:?}");
-    let mut buffer = Children::default();
-    let got = a.children(c.state, &mut buffer).as_slice().iter();
-    let got: BTreeMap<TokenId, u32> = got.map(|c| (c.token, c.count)).collect();
+    let mut buffer = Default::default();
+    let got = a.continuations(c.state, &mut buffer).list;
+    let got: BTreeMap<TokenId, u32> = got.iter().map(|c| (c.token, c.count)).collect();
     let want = next_counts(texts.iter().map(Vec::as_slice), needle);
     assert_eq!(got, want, "after {needle:?} in {texts:?}");
 }
@@ -80,7 +80,7 @@ fn check(p: &mut Plain) {
     assert_eq!(p.view.cursor.len as usize, longest.unwrap_or(0), "{own:?}");
     check_cursor(&p.view.local, p.view.cursor, &own, std::slice::from_ref(&own));
     p.view.node(0, 1);
-    p.view.move_to(1);
+    p.view.candidates(1, 1, &mut Candidates::default());
     let width = 1 + p.view.follows.len();
     let below = [own.as_slice(), &[1]].concat();
     for (i, f) in p.view.follows.iter().enumerate() {
