@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = [
     "AnchorIndex",
     "Cancel",
+    "Canvas",
     "Controller",
     "DraftRouter",
     "DraftTree",
@@ -469,6 +470,13 @@ def replay_keys(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 _Budgets: TypeAlias = tuple[int, int, int, int, Cancel | None]
+
+@final
+class Canvas:
+    def __new__(
+        cls, grammar: GrammarMask, lengths: str, max_items: int, budgets: _Budgets
+    ) -> Canvas: ...
+    def completable(self, tokens: Any, open: bool) -> bool: ...
 
 @final
 class Cancel:

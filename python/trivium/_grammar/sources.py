@@ -160,7 +160,8 @@ class Sources(Compiled):
         --------
         >>> from trivium import GrammarMask, Vocabulary
         >>> vocab = Vocabulary([bytes([b]) for b in range(256)] + [b""], eos=[256])
-        >>> rules = 'root ::= root "+" term | term   term ::= [0-9]+ | "(" root ")"'
+        >>> rules = '''root ::= root "+" term | term
+        ... term ::= [0-9]+ | "(" root ")"'''
         >>> g = GrammarMask.grammar(rules, vocab)
         >>> g.matches("1+(2+34)"), g.matches("1+")
         (True, False)

@@ -11,7 +11,8 @@ of `c` in a trie of the prefixes it has visited:
     sum over allowed v of P(v | w) c(w v)   visited
 
 Each sample lowers them; they never fall below `c`, and the law of the samples tends to the law
-given the language. The trie belongs to one prompt: keep the object across its samples.
+given the language. The trie belongs to one prompt: keep the object across its samples, or
+`save` it.
 
 A node keeps the mass of its children that have no node as one number, so memory is one node a token
 drawn, never a row. Cost of a step: a few passes over the row, and the children that have nodes.
@@ -20,15 +21,18 @@ drawn, never a row. Cost of a step: a few passes over the row, and the children 
 from __future__ import annotations
 
 import math
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trivium.constrained._chance import allowed, at_least, chance, log_softmax
-from trivium.errors import InputError, StateError
+from trivium.errors import InputError, LimitExceeded, StateError
 from trivium.grammar import GrammarMask
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
@@ -127,6 +131,97 @@ class Asap:
         if node is not None:
             return node.value
         return 1.0 if self._grammar.matcher().validate(tokens) == len(tokens) else 0.0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the trie, for later samples of the same prompt: a NumPy archive, 28 bytes a node.
+
+        Raises
+        ------
+        InputError
+            The path cannot be written.
+        """
+        rows: list[tuple[int, int, float, float, float]] = [
+            (-1, -1, 1.0, self._root.rest, self._root.value)
+        ]
+        layer = [(0, self._root)]
+        while layer:
+            following = []
+            for at, node in layer:
+                for token, (p, child) in node.children.items():
+                    following.append((len(rows), child))
+                    rows.append((at, token, p, child.rest, child.value))
+            layer = following
+        parents, tokens, *numbers = zip(*rows, strict=True)
+        try:
+            with Path(path).open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    format=np.array("trivium-asap-1"),
+                    vocab=np.array(self._grammar.vocab.digest, np.uint64),
+                    parents=np.array(parents, np.int32),
+                    tokens=np.array(tokens, np.int32),
+                    numbers=np.array(numbers, np.float64),
+                )
+        except OSError as e:
+            raise InputError(f"path: {path} cannot be written: {e}") from None
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], grammar: GrammarMask, *, max_nodes: int = 1_000_000
+    ) -> Asap:
+        """Read a trie that `save` wrote, for the same prompt, model and grammar.
+
+        Parameters
+        ----------
+        path : str or path
+        grammar : GrammarMask
+            That of the samples; its vocabulary is checked, the language is the caller's to match.
+        max_nodes : int, optional
+            As for the constructor.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read, is damaged, or was made for another vocabulary.
+        LimitExceeded
+            It holds more nodes.
+        """
+        self = cls(grammar, max_nodes=max_nodes)
+        digest = grammar.vocab.digest
+        try:
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                kind, made_for = str(file["format"]), int(file["vocab"])
+                parents, tokens, numbers = file["parents"], file["tokens"], file["numbers"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, TypeError) as e:
+            raise InputError(f"path: {path} is no saved trie: {e}") from None
+        if kind == "trivium-asap-1" and made_for != digest:
+            raise InputError(f"path: made for vocabulary {made_for:x}, this one is {digest:x}")
+        n = len(parents) if parents.ndim == 1 else 0
+        sound = (
+            kind == "trivium-asap-1"
+            and n > 0
+            and parents.dtype == tokens.dtype == np.int32
+            and tokens.shape == (n,)
+            and numbers.shape == (3, n)
+            and bool(((numbers >= 0.0) & (numbers <= 1.0 + 1e-9)).all())
+            and parents[0] == -1
+            and bool(((parents[1:] >= 0) & (parents[1:] < np.arange(1, n))).all())
+            and bool(((tokens[1:] >= 0) & (tokens[1:] < grammar.vocab.num_rows)).all())
+        )
+        if not sound:
+            raise InputError(f"path: {path} is damaged")
+        if n > self._max:
+            raise LimitExceeded(f"{n} nodes, max_nodes={self._max}")
+        nodes = [self._root, *(_Node() for _ in range(n - 1))]
+        columns = zip(parents.tolist(), tokens.tolist(), *numbers.tolist(), strict=True)
+        for node, (parent, token, p, rest, value) in zip(nodes, columns, strict=True):
+            node.rest, node.value = rest, value
+            if parent >= 0:
+                if token in nodes[parent].children:
+                    raise InputError(f"path: {path} is damaged: a child stands twice")
+                nodes[parent].children[token] = (p, node)
+        self._count = n
+        return self
 
     def _child(self, node: _Node, token: int, p: float) -> _Node | None:
         known = node.children.get(token)

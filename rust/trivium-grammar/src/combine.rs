@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::grammar::{GrammarMask, Notes};
 use crate::json_schema::Options;
 use crate::limits::CompileLimits;
-use crate::machine::graph::{NodeId, NodeSource};
+use crate::machine::graph::{Graph, NodeId, NodeSource};
 use crate::regex::{self, Dialect};
 use crate::watch;
 use regex_syntax::hir::Look;
@@ -192,6 +192,11 @@ impl Recipe {
         arena.check()?;
         Ok(out)
     }
+}
+
+/// The rules of any recipe, those of a lexeme for a regular one.
+pub(crate) fn graph_of(recipe: &Recipe, limits: &CompileLimits) -> Result<Graph> {
+    join::graph(recipe, limits)
 }
 
 fn not_regular() -> Error {

@@ -41,6 +41,7 @@
 #[allow(dead_code)] // the operators serve front ends that are being built
 mod automata;
 mod batch;
+mod canvas;
 mod cfg;
 pub mod checker;
 mod choices;
@@ -64,6 +65,7 @@ mod watch;
 
 pub use automata::dfa::AutomatonSize;
 pub use batch::fill_batch;
+pub use canvas::{Canvas, Lengths};
 pub use cfg::Syntax;
 pub use checker::Checker;
 pub use combine::{Phrases, Trigger};

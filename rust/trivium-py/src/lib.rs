@@ -16,6 +16,7 @@
 use pyo3::prelude::*;
 
 mod arrays;
+mod canvas;
 mod combine;
 mod constraint;
 mod control;
@@ -35,6 +36,8 @@ mod voter;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::canvas::PyCanvas;
     #[pymodule_export]
     use crate::combine::{
         after_trigger, combine_grammars, island_grammar, phrase_grammar, span_grammar,

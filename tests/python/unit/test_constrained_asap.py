@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
 import pytest
 from trivium import GrammarMask, Vocabulary
 from trivium.constrained import Asap
-from trivium.errors import InputError, StateError
+from trivium.errors import InputError, LimitExceeded, StateError
 from trivium.testing import Enumerator
 
 EOS = 3
@@ -187,3 +188,58 @@ def test_misuse_is_refused():
     walk.close()
     with pytest.raises(StateError):
         walk.step([0.0] * 4)
+
+
+def test_a_saved_trie_goes_on_as_the_one_kept(tmp_path):
+    kept = Asap(GRAMMAR)
+    for i in range(40):
+        sample(kept, i)
+    kept.save(tmp_path / "trie.npz")
+    again = Asap.load(tmp_path / "trie.npz", GRAMMAR)
+    assert len(again) == len(kept)
+    for prefix in prefixes():
+        assert again.estimate(prefix) == kept.estimate(prefix)
+    for i in range(100, 130):
+        a, b = sample(kept, i), sample(again, i)
+        assert (a.tokens, a.log_weight) == (b.tokens, b.log_weight)
+    assert again.estimate() == kept.estimate()
+
+
+def test_a_trie_of_another_vocabulary_or_a_damaged_one_is_refused(tmp_path):
+    path = tmp_path / "trie.npz"
+    asap = Asap(GRAMMAR)
+    for i in range(10):
+        sample(asap, i)
+    asap.save(path)
+    other = Vocabulary([b"a", b"b", b"abb", b""], eos=[3])
+    with pytest.raises(InputError, match="vocabulary"):
+        Asap.load(path, GrammarMask.choices(["a"], other))
+    with pytest.raises(LimitExceeded):
+        Asap.load(path, GRAMMAR, max_nodes=2)
+    with pytest.raises(InputError):
+        Asap.load(tmp_path / "none.npz", GRAMMAR)
+    with pytest.raises(InputError):
+        asap.save(tmp_path / "none" / "trie.npz")
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        bad = bytearray(data)
+        for at in rng.integers(0, len(bad), 4):
+            bad[at] ^= int(rng.integers(1, 256))
+        path.write_bytes(bytes(bad[: rng.integers(1, len(bad) + 1)]))
+        with contextlib.suppress(InputError):
+            assert Asap.load(path, GRAMMAR).estimate() <= 1.0
+    asap.save(tmp_path / "good.npz")
+    with np.load(tmp_path / "good.npz") as file:
+        good = {name: file[name] for name in file}
+    for name, value in (
+        ("parents", good["parents"][::-1]),
+        ("numbers", good["numbers"] + 1.5),
+        ("numbers", good["numbers"] * np.nan),
+        ("tokens", good["tokens"] + 100),
+        ("format", np.array("other")),
+        ("tokens", good["tokens"] * 0),
+    ):
+        np.savez(path, **{**good, name: value})
+        with pytest.raises(InputError):
+            Asap.load(path, GRAMMAR)
