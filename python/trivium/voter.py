@@ -4,7 +4,8 @@ The voter never runs a model. The host reports events and carries out the action
 
 * `Launch`: start these traces,
 * `Cancel`: stop these running traces, their ballots cannot matter any more,
-* `Done`: the vote is decided.
+* `Done`: the vote is decided,
+* `Fork` and `Regenerate`, where a policy of forks or of step rewards asks for them.
 
 Every decision is a function of *launch order*. The stop rule sees trace 0, then trace 1, and so on,
 however they finish: under concurrency short traces finish first, and a rule that counted arrivals
@@ -14,20 +15,24 @@ and `Voter.log` replays bit for bit.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trivium import _core
 from trivium._voting.arguments import (
+    ALONE,
     abstain_of,
     array_of,
     budget_of,
     config_of,
     integer_of,
+    list_of,
+    number_of,
+    optional_of,
     rows_of,
     string_of,
-    strings_of,
     text_of,
 )
 from trivium._voting.events import (
@@ -35,8 +40,10 @@ from trivium._voting.events import (
     Cancel,
     Cost,
     Done,
+    Fork,
     Launch,
     Question,
+    Regenerate,
     Result,
     TallyRow,
     result_of,
@@ -47,13 +54,17 @@ from trivium.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from trivium.voting.calibration import Calibrator
+
 __all__ = [
     "Action",
     "Cancel",
     "Cost",
     "Done",
+    "Fork",
     "Launch",
     "Question",
+    "Regenerate",
     "Result",
     "TallyRow",
     "Voter",
@@ -90,9 +101,12 @@ class Voter:
             arrays whose order does not matter, digits of numbers at a path. A path joins member
             names by dots.
     weight : str
-        Weight of a ballot: ``"one"``; by probability ``"normalised"``, ``"unnormalised"``,
-        ``"ppl"`` (best path), ``"pc"`` and ``"rpc"`` (distinct paths); by confidence
-        ``"cisc:TAU"``, ``"borda:P"``, ``"deepconf:ETA"``; ``"inverse_entropy"``,
+        Weight of a ballot: ``"one"``; by probability ``"normalised"``, ``"unnormalised"``, each
+        with ``:mean`` to compare keys by their mean, ``"ppl"`` (best path), ``"pc"`` and ``"rpc"``
+        (distinct paths); by confidence ``"cisc:TAU"``, ``"borda:P"``, ``"deepconf:ETA:HOW"`` (`HOW`
+        the trace confidence: ``lowest``, ``tail``, ``bottom``, ``mean``), ``"soft:HOW"`` (the one
+        trace of largest ``mean``, ``min`` or ``prod`` of its tokens' probabilities);
+        ``"inverse_entropy"``, ``"leaf"`` (branches of a fork share a weight of 1),
         ``"length:BETA"``, ``"reward"``, ``"reward:TAU"``, ``"log_odds"`` (of the sources, see
         `log_odds`), ``"user"`` (given to `finish`).
     log_odds : sequence of float
@@ -100,22 +114,27 @@ class Voter:
         them from labelled votes.
     window : int
         Tokens of a confidence group.
-    prune : str, optional
-        ``"conf_floor:ETA"``: after 16 complete traces, running traces whose group confidence falls
-        below that of the best `ETA` per cent are cancelled by `tokens` (DeepConf online).
+    prune : str or sequence of str, optional
+        Running traces that `tokens` cancels. ``"conf_floor:ETA"``: after 16 complete traces, those
+        whose group confidence falls below that of the best `ETA` per cent (DeepConf online).
+        ``"cover:GAMMA:EVERY:KEEP"``: each `EVERY` tokens a trace, those whose tokens the others
+        cover. ``"loop:R:LEAST"``: those whose last tokens, at least `LEAST`, repeat a period of at
+        most 64 tokens `R` times. The last two read token ids.
     abstain : mapping, optional
-        ``min_share``, ``min_margin``, ``min_ballots``, ``max_none_rate``: a decided vote that fails
-        one has no winner, and `Result.abstain_reason` names it.
+        ``min_share``, ``min_margin``, ``min_ballots``, ``max_none_rate``, and with a `calibrator`
+        ``min_p_correct``: a decided vote that fails one has no winner, and `Result.abstain_reason`
+        names it.
     stop : str or sequence of str
-        Stop rules; the vote stops when any fires. ``"majority"`` never stops by itself,
-        ``"locked"`` stops when nothing can change the winner, ``"beta:C"`` when the leader is the
-        sampler's mode with posterior probability `C` (Adaptive-Consistency), ``"dirichlet:C"`` the
-        same among all answers, ``"predictive:C"`` when it will probably lead at the end of the
-        budget, ``"best"`` where another sample is not worth its price, ``"esc:W"`` after a
-        unanimous window, ``"ppr:A"`` anytime-valid, ``"double:S"`` and ``"share:S:N"`` by share,
-        ``"posterior:T:C"`` under ``log_odds``, ``"first_finish:K"`` and ``"last_finish:K"`` by
-        order of finishing, ``"rpc"`` at the budget with its weights. Every vote is also wrapped by
-        ``locked``, which changes no answer.
+        Stop rules; the vote stops when any fires. Rules joined by ``&`` must all fire.
+        ``"majority"`` never stops by itself, ``"locked"`` stops when nothing can change the winner,
+        ``"beta:C"`` when the leader is the sampler's mode with posterior probability `C`
+        (Adaptive-Consistency), ``"dirichlet:C"`` the same among all answers, ``"predictive:C"``
+        when it will probably lead at the end of the budget, ``"best"`` where another sample is not
+        worth its price, ``"esc:W"`` after a unanimous window, ``"ppr:A"`` anytime-valid,
+        ``"double:S"`` and ``"share:S:N"`` by share, ``"posterior:T:C"`` under ``log_odds``,
+        ``"first_finish:K"`` and ``"last_finish:K"`` by order of finishing, ``"agree:K"`` when the
+        last `K` traces agree, ``"least:N"`` after `N` ballots, ``"rpc"`` at the budget with its
+        weights. Every vote is also wrapped by ``locked``, which changes no answer.
     budget : int
         Largest number of traces a question may launch.
     ties : {"first", "weight", "random", "greedy", "more", "abstain", "all"}
@@ -127,13 +146,53 @@ class Voter:
     order : {"launch", "arrival", "wave:W"}
         In which order ballots count. By arrival short answers come first and bias every rule.
         Waves of `W` traces are launched and judged together, in launch order.
+    late : {"drop", "count"}
+        Whether ballots beyond the prefix of launch order that a decision rests on count too. Then
+        the vote also stops as soon as all known ballots together lock it, and its tally (though
+        never a locked winner) depends on timing.
     latency : float in [0, 1] or "max"
         Launch control: 0 launches the fewest traces that could decide, 1 expects some misses,
         ``"max"`` launches the whole budget at once and cancels.
     bare : bool
         Without the lossless wrapper, and ``locked`` without its tie rule: replays of published
         numbers.
-
+    finish_on_answer : bool
+        Whether `text` finishes a running trace once its answer is marked and whole. Contradicts
+        weights that read the whole text.
+    probe : str, optional
+        What the early answers given to `probe` do. ``"provisional:RHO:K"``: the last one of a
+        running trace counts `RHO` in `Result.provisional`, and `K` equal ones in a row (0: never)
+        finish the trace. ``"temporal:WEIGHT:ALPHA:STEPS"``: they are the denoising steps of a
+        diffusion model, and a trace that finishes without an answer votes with the winner of its
+        steps, weighed ``fixed``, ``linear`` or ``exponential``; with `STEPS` in all it is finished
+        as soon as no remaining step can change the winner. Its temporal confidence is the
+        confidence that weights read.
+    steps : {"last", "min", "prod", "mean"}
+        How the rewards given to `segment` become that of their trace.
+    accept : float, optional
+        Least reward of a step: below it, `segment` asks to `Regenerate` it and forgets it.
+    fork : str, optional
+        ``"entropy:TAU:WINDOW:N"``: `tokens` forks a trace into `N` more where the mean entropy of
+        its last `WINDOW` tokens exceeds `TAU` nats.
+    max_tokens : int, optional
+        Tokens after which a question is decided with what has been counted.
+    pool : {"free", "fifo", "deadline", "difficulty", "marginal"}
+        Whose traces are launched first where they are scarce: in the order of opening, by earliest
+        deadline, the hardest first (with a first wave as large as questions of its difficulty
+        needed), or where one more ballot is worth most to the decision. The last three read what
+        `open` is given. Any event may then return launches of other questions.
+    slots : int, optional
+        Largest number of traces in flight, all questions together.
+    total, total_tokens : int, optional
+        Traces and tokens of all questions together. Once they are spent, questions are decided with
+        what they have.
+    log : bool
+        Whether questions keep the events that `log` returns: three or four bytes for a plain
+        ballot. Without it a plain question takes about 256 bytes, however many ballots it has.
+    unchecked : bool
+        Allows parts that contradict each other, such as sequential tests of dependent ballots.
+    calibrator : Calibrator, optional
+        Sets `Result.p_correct`.
     same : callable or mapping, optional
         Says whether two different keys are one answer after all: a truth value or a probability. A
         mapping holds the arguments of `trivium.voting.Merger`. Each pair of keys of a question is
@@ -151,7 +210,7 @@ class Voter:
 
     Notes
     -----
-    One ballot costs constant time. A question holds its answers, at most 64 KiB each, until
+    One ballot costs constant time. A question holds its distinct answers and its log until
     `forget`; `memory` reports the bytes. Calls from several threads at once raise `StateError`.
 
     Examples
@@ -168,13 +227,23 @@ class Voter:
     ('14', 0.96875, 'rule:beta:0.95')
     """
 
-    __slots__ = ("_core", "_merging", "_questions", "_reads_tokens", "_same")
+    __slots__ = (
+        "_calibrator",
+        "_core",
+        "_mail",
+        "_merging",
+        "_min_correct",
+        "_reads_tokens",
+        "_same",
+    )
 
     _core: _core.Voter
+    _calibrator: Calibrator | None
+    _min_correct: float
     _same: Mapping[str, Any] | None
     _merging: dict[int, Merging]
+    _mail: dict[int, tuple[list[Action], Any]]
     _reads_tokens: bool
-    _questions: dict[int, Question]
 
     def __init__(
         self,
@@ -184,49 +253,104 @@ class Voter:
         weight: str = "one",
         log_odds: Sequence[float] = (),
         window: int = 2048,
-        prune: str | None = None,
+        prune: str | Sequence[str] | None = None,
         abstain: Mapping[str, float] | None = None,
         stop: str | Sequence[str] = ("beta:0.95",),
         budget: int = 40,
         ties: str = "first",
         seed: int = 0,
         order: str = "launch",
+        late: str = "drop",
         latency: float | str = 0.0,
         bare: bool = False,
+        finish_on_answer: bool = False,
+        probe: str | None = None,
+        steps: str = "last",
+        accept: float | None = None,
+        fork: str | None = None,
+        max_tokens: int | None = None,
+        pool: str = "free",
+        slots: int | None = None,
+        total: int | None = None,
+        total_tokens: int | None = None,
+        log: bool = True,
+        unchecked: bool = False,
+        calibrator: Calibrator | None = None,
         same: Callable[[str, str], float] | Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(latency, str) and latency != "max":
             raise InputError(f'latency: {latency!r} is neither "max" nor a number in [0, 1]')
+        if late not in ("drop", "count"):
+            raise InputError(f"late: {late!r} is unknown; choose one of: drop, count")
+        self._min_correct = float((abstain or {}).get("min_p_correct", 0.0))
+        if self._min_correct and calibrator is None:
+            raise InputError("min_p_correct: needs a calibrator")
         config = config_of(key, key_options, weight, ties, seed)
-        config["stop"] = [stop] if isinstance(stop, str) else strings_of("stop", stop)
+        config["stop"] = list_of("stop", stop)
         config["budget"] = budget_of(budget)
         config["order"] = string_of("order", order)
         config["latency"] = None if isinstance(latency, str) else float(latency)
         config["bare"] = bool(bare)
         config["log_odds"] = [float(w) for w in log_odds]
         config["window"] = min(integer_of("window", window, 63), 2**32 - 1)
-        config["prune"] = None if prune is None else string_of("prune", prune)
+        config["prune"] = list_of("prune", prune)
         config["abstain"] = abstain_of(abstain)
+        config["finish_on_answer"] = bool(finish_on_answer)
+        config["probe"] = None if probe is None else string_of("probe", probe)
+        config["steps"] = string_of("steps", steps)
+        config["accept"] = number_of("accept", accept)
+        config["fork"] = None if fork is None else string_of("fork", fork)
+        config["count_late"] = late == "count"
+        config["max_tokens"] = optional_of("max_tokens", max_tokens, 63)
+        config["pool"] = string_of("pool", pool)
+        config["slots"] = optional_of("slots", slots, 32)
+        config["total"] = optional_of("total", total, 63)
+        config["total_tokens"] = optional_of("total_tokens", total_tokens, 63)
+        config["log"] = bool(log)
+        config["unchecked"] = bool(unchecked)
         self._core = _core.Voter(config)
-        self._questions = {}
+        self._calibrator = calibrator
         self._merging = {}
+        self._mail = {}
         self._same = {"same": same} if callable(same) else same
         if self._same is not None:
             Merger(**self._same)
             if weight in ("pc", "rpc") or "rpc" in config["stop"]:
                 raise InputError("same: merged answers contradict rpc, which compares their texts")
-        by_token = ("cisc", "borda", "deepconf", "inverse_entropy")
-        self._reads_tokens = prune is not None or weight.split(":")[0] in by_token
+            if finish_on_answer or probe is not None:
+                raise InputError("same: contradicts finish_on_answer and probe, which do not merge")
+        by_token = ("cisc", "borda", "deepconf", "inverse_entropy", "soft")
+        self._reads_tokens = (
+            bool(config["prune"]) or fork is not None or weight.split(":")[0] in by_token
+        )
 
-    def open(self, id: str, *, budget: int | None = None, seed: int | None = None) -> Question:
+    def open(
+        self,
+        id: str,
+        *,
+        budget: int | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        deadline: float | None = None,
+        difficulty: float | None = None,
+        chance: float | None = None,
+    ) -> Question:
         """Open a question; `next` returns its first launches.
 
         Parameters
         ----------
         id : str
             Its id, unique among the open questions.
-        budget, seed : int, optional
+        budget, seed, max_tokens : int, optional
             In place of the voter's.
+        deadline : float, optional
+            When the answer is due, in the host's time: a rank under ``pool="deadline"``, and what
+            `expire` reads.
+        difficulty : float, optional
+            How hard the question looks, in any unit: a rank under ``pool="difficulty"``.
+        chance : float, optional
+            Predicted chance that one sample succeeds: under ``pool="marginal"`` the `k`-th trace is
+            worth ``chance (1 - chance)^(k - 1)``, in place of what the tally says.
 
         Returns
         -------
@@ -240,26 +364,39 @@ class Voter:
         """
         name = text_of("id", id)
         limit = None if budget is None else budget_of(budget)
-        number = None if seed is None else integer_of("seed", seed, 64)
-        handle = self._core.open(name, limit, number)
-        question = Question(handle, name)
-        self._questions[handle] = question
-        return question
+        handle = self._core.open(
+            name,
+            limit,
+            optional_of("seed", seed, 64),
+            optional_of("max_tokens", max_tokens, 63),
+            number_of("deadline", deadline),
+            number_of("difficulty", difficulty),
+            number_of("chance", chance),
+        )
+        return Question(handle, name)
 
     def next(self) -> list[Action]:
         """Fetch the launches of questions opened since the last call, in the order of opening.
 
-        Later launches are returned by the `finish` that causes them.
+        Later launches are returned by the `finish` that causes them. Under a `pool` that ranks
+        questions, what its limits allow now.
         """
         return self._actions(self._core.launches())
 
     def launch(self, q: int | str) -> list[Action]:
-        """Fetch the first launches of one question, if `next` has not returned them."""
+        """Fetch the first launches of one question, if `next` has not returned them.
+
+        Under a `pool` that ranks questions, what its limits allow now, for any question.
+        """
         return self._actions(self._core.launch(self._handle(q)))
 
     def knows(self, id: str) -> bool:
         """Whether a question of this id is open."""
-        return any(question.id == id for question in self._questions.values())
+        try:
+            self._core.find(text_of("id", id))
+        except InputError:
+            return False
+        return True
 
     @property
     def reads_tokens(self) -> bool:
@@ -273,6 +410,7 @@ class Voter:
         ids: Any = None,
         lps: Any = None,
         conf: Any = None,
+        entropy: Any = None,
     ) -> list[Action]:
         """Report the tokens of one engine step, one row a token.
 
@@ -281,16 +419,20 @@ class Voter:
         qs, ts : int array, shape (rows,)
             Handle of the question and trace number of each token.
         ids : int array, shape (rows,), optional
-            Token ids; no rule reads them.
+            Token ids, for the pruning rules ``cover`` and ``loop``.
         lps : float array, shape (rows,), optional
             Log-probabilities of the tokens.
         conf : float array, shape (rows,), optional
             Token confidences: minus the mean of the largest log-probabilities (DeepConf).
+        entropy : float array, shape (rows,), optional
+            Entropies of the tokens' laws, in nats: their mean is the entropy of the trace, and
+            `fork` reads them.
 
         Returns
         -------
         list of Action
-            Traces cancelled by `prune`, and what follows from that.
+            Traces cancelled by `prune` or forked by `fork`, and what follows from that. Under
+            `max_tokens` the decision that spends the last one.
 
         Raises
         ------
@@ -300,16 +442,88 @@ class Voter:
             A trace that has ended. No row counts then.
         """
         rows = array_of("qs", qs, np.int64)
-        if ids is not None and array_of("ids", ids, np.int64).shape != rows.shape:
-            raise InputError(f"ids: needs the shape of qs, {rows.shape}")
+        if ids is not None:
+            ids = array_of("ids", ids, np.int64)
+            if ids.shape != rows.shape:
+                raise InputError(f"ids: needs the shape of qs, {rows.shape}")
         return self._actions(
             self._core.tokens(
                 rows,
                 array_of("ts", ts, np.int64),
                 None if lps is None else rows_of("lps", lps, rows),
                 None if conf is None else rows_of("conf", conf, rows),
+                ids,
+                None if entropy is None else rows_of("entropy", entropy, rows),
             )
         )
+
+    def text(self, q: int | str, trace: int, chunk: str) -> list[Action]:
+        """Report text that a running trace has written since the last call.
+
+        Under `finish_on_answer` a trace whose answer is marked and whole is finished with it: its
+        ballot counts, and it is cancelled. An answer may still be extended where its mark is open,
+        or where the text ends in a full stop. Only the last 4 KiB are looked at.
+        """
+        handle, number = self._handle(q), integer_of("trace", trace, 63)
+        return self._actions(self._core.text(handle, number, text_of("chunk", chunk)))
+
+    def probe(
+        self, q: int | str, trace: int, *, text: str | None = None, answer: str | None = None
+    ) -> list[Action]:
+        """Report an early answer of a running trace, or the answer of a denoising step.
+
+        The host forces the answer on a copy of the trace, or reads the predicted canvas; without
+        `text` and `answer` there is none. What it does is said by the voter's `probe`.
+
+        Raises
+        ------
+        InputError
+            A voter made without `probe`, an unknown question or trace, both texts.
+        StateError
+            A trace that has ended.
+        """
+        if text is not None and answer is not None:
+            raise InputError("text, answer: give one of them")
+        said = (
+            None if text is None else text_of("text", text),
+            None if answer is None else text_of("answer", answer),
+        )
+        handle, number = self._handle(q), integer_of("trace", trace, 63)
+        return self._actions(self._core.probe(handle, number, *said))
+
+    def segment(self, q: int | str, trace: int, reward: float) -> list[Action]:
+        """Report the reward of a step of a running trace.
+
+        A process reward, or the score of `trivium.voting.self_evaluation`. A trace that finishes
+        without a reward of its own has the one that its steps make up. Below `accept` the step is
+        forgotten, and the answer is `Regenerate`.
+        """
+        handle, number = self._handle(q), integer_of("trace", trace, 63)
+        return self._actions(self._core.segment(handle, number, float(reward)))
+
+    def fork(self, q: int | str, trace: int, n: int = 1) -> list[Action]:
+        """Continue a running trace in `n` further ones, as a search over partial texts does.
+
+        They take numbers and budget like launches, and under ``weight="leaf"`` share the weight of
+        the trace with it.
+
+        Raises
+        ------
+        InputError
+            More branches than the budget has traces left; a stop rule that takes ballots for
+            independent draws.
+        StateError
+            A trace that has ended, a question that is decided.
+        """
+        handle, number = self._handle(q), integer_of("trace", trace, 63)
+        return self._actions(self._core.fork(handle, number, integer_of("n", n, 32)))
+
+    def expire(self, now: float) -> list[Action]:
+        """Decide the questions whose deadline has come, with what has been counted.
+
+        `now` is the host's time, in the unit of the deadlines; the voter reads no clock.
+        """
+        return self._actions(self._core.expire(float(now)))
 
     def finish(
         self,
@@ -368,6 +582,38 @@ class Voter:
         StateError
             The trace has ended already.
         """
+        raw = self._finish(
+            q,
+            trace,
+            text=text,
+            answer=answer,
+            reason=reason,
+            sum_logprob=sum_logprob,
+            num_tokens=num_tokens,
+            reward=reward,
+            confidence=confidence,
+            entropy=entropy,
+            source=source,
+            weight=weight,
+        )
+        return self._actions(raw)
+
+    def _finish(
+        self,
+        q: int | str,
+        trace: int,
+        *,
+        text: str | None = None,
+        answer: str | None = None,
+        reason: str = "stop",
+        sum_logprob: float | None = None,
+        num_tokens: int | None = None,
+        reward: float | None = None,
+        confidence: float | None = None,
+        entropy: float | None = None,
+        source: int | None = None,
+        weight: float | None = None,
+    ) -> list[tuple[str, int, str, Any]]:
         if text is not None and answer is not None:
             raise InputError("text, answer: give one of them")
         tokens = None if num_tokens is None else integer_of("num_tokens", num_tokens, 63)
@@ -385,10 +631,10 @@ class Voter:
             None if weight is None else float(weight),
         )
         if self._same is None:
-            return self._actions(self._core.finish(handle, number, *end))
+            return self._core.finish(handle, number, *end)
         if handle not in self._merging:
             self._merging[handle] = Merging(Merger(**self._same))
-        return self._actions(self._merging[handle].finish(self._core, handle, number, end))
+        return self._merging[handle].finish(self._core, handle, number, end)
 
     def finish_batch(
         self,
@@ -440,12 +686,11 @@ class Voter:
         """Drop a question and everything it holds."""
         handle = self._handle(q)
         self._core.forget(handle)
-        self._questions.pop(handle, None)
         self._merging.pop(handle, None)
 
     def result(self, q: int | str) -> Result:
         """State of the vote on a question."""
-        return result_of(self._core.result(self._handle(q)))
+        return self._result(self._core.result(self._handle(q)))
 
     def log(self, q: int | str) -> bytes:
         """Events of a question, with the policy, as bytes for `replay`."""
@@ -464,6 +709,10 @@ class Voter:
         ------
         InputError
             The bytes are no log, are damaged, or this version decides otherwise.
+
+        Notes
+        -----
+        `p_correct` is not part of a log, and neither are tokens of traces that never ended.
         """
         return result_of(_core.Voter.replay(bytes(data)))
 
@@ -517,43 +766,78 @@ class Voter:
         import asyncio  # a sixth of the package's import time, for this method alone
 
         running: dict[asyncio.Future[str | None], int] = {}
+        # Under a pool that ranks questions, events of others launch traces of this one.
+        mail: list[Action] = []
+        rung = asyncio.Event()
+        self._mail[q] = (mail, rung)
+        bell = asyncio.ensure_future(rung.wait())
         try:
             # `next` may return launches of other questions too; this question's come from here.
-            actions = self._actions(self._core.launch(q))
+            self._post(self._core.launch(q))
             while True:
-                for action in actions:
+                rung.clear()
+                for action in mail:
                     if isinstance(action, Done):
                         return action.result
                     if isinstance(action, Launch):
                         running |= {asyncio.ensure_future(sample_fn(t)): t for t in action.traces}
-                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                actions = []
-                for task in sorted(ended, key=running.__getitem__):
-                    actions += self.finish(q, running.pop(task), text=task.result())
+                mail.clear()
+                if bell.done():
+                    bell = asyncio.ensure_future(rung.wait())
+                waiting: set[asyncio.Future[Any]] = {*running, bell}
+                ended, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(ended & running.keys(), key=running.__getitem__):
+                    said = task.result()
+                    self._post(self._finish(q, running.pop(task), text=said))
         except BaseException:
             self.forget(q)
             raise
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            del self._mail[q]
+            for pending in (bell, *running):
+                pending.cancel()
+            await asyncio.gather(bell, *running, return_exceptions=True)
+
+    def _post(self, raw: list[tuple[str, int, str, Any]]) -> None:
+        """Hand actions to the questions that `run` drives."""
+        for action in self._actions(raw):
+            if action.q in self._mail:
+                mail, rung = self._mail[action.q]
+                mail.append(action)
+                rung.set()
 
     def _handle(self, q: int | str) -> int:
         if isinstance(q, str):
             return self._core.find(text_of("q", q))
         return integer_of("q", q, 63)
 
-    def _actions(self, raw: list[tuple[str, int, Any]]) -> list[Action]:
+    def _result(self, raw: dict[str, Any]) -> Result:
+        result = result_of(raw)
+        if self._calibrator is None:
+            return result
+        p_correct = self._calibrator.p_correct(result)
+        result = replace(result, p_correct=p_correct)
+        if result.done and result.winner is not None and p_correct < self._min_correct:
+            gone = {"winner": None, "answer": None, "trace": None, "p_mode": None, "p_final": None}
+            result = replace(result, abstain_reason="min_p_correct", **gone)
+        return result
+
+    def _actions(self, raw: list[tuple[str, int, str, Any]]) -> list[Action]:
         out: list[Action] = []
-        for kind, handle, payload in raw:
-            q = self._questions[handle]
+        for kind, handle, id, payload in raw:
+            q = Question(handle, id)
             if kind == "launch":
                 first, n = payload
                 out.append(Launch(q, n, first))
+            elif kind == "fork":
+                trace, first, n = payload
+                out.append(Fork(q, trace, n, first))
+            elif kind == "regenerate":
+                out.append(Regenerate(q, payload))
             elif kind == "cancel":
                 out.append(Cancel(q, tuple(payload)))
             else:
-                out.append(Done(q, result_of(payload)))
+                out.append(Done(q, self._result(payload)))
         return out
 
 
@@ -589,8 +873,6 @@ def vote(
     """
     if isinstance(answers, (str, bytes)):
         raise InputError("answers: needs a sequence of answers, not one text")
-    config = config_of(key, key_options, weight, ties, seed)
-    config |= {"stop": ["majority"], "budget": 1, "order": "launch", "latency": None, "bare": True}
-    config |= {"log_odds": [], "window": 2048, "prune": None, "abstain": abstain_of(None)}
+    config = config_of(key, key_options, weight, ties, seed) | ALONE
     said = [None if a is None else text_of(f"answers[{i}]", a) for i, a in enumerate(answers)]
     return result_of(_core.vote(said, config))

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "ALONE",
     "abstain_of",
     "array_of",
     "budget_of",
     "config_of",
     "integer_of",
+    "list_of",
+    "number_of",
+    "optional_of",
     "rows_of",
     "string_of",
     "strings_of",
@@ -33,6 +37,31 @@ _OPTIONS: dict[str, Any] = {
     "letters": "ABCDE",
     "options": (),
 }
+ALONE: dict[str, Any] = {
+    "stop": ["majority"],
+    "budget": 1,
+    "order": "launch",
+    "latency": None,
+    "bare": True,
+    "log_odds": [],
+    "window": 2048,
+    "prune": [],
+    "finish_on_answer": False,
+    "probe": None,
+    "steps": "last",
+    "accept": None,
+    "fork": None,
+    "count_late": False,
+    "max_tokens": None,
+    "pool": "free",
+    "slots": None,
+    "total": None,
+    "total_tokens": None,
+    "log": False,
+    "unchecked": False,
+    "abstain": (0.0, 0.0, 0, 1.0),
+}
+"""What a list of answers that are all there needs of a policy."""
 _JSON_OPTIONS = ("ignore", "only", "round", "unordered")
 
 
@@ -77,9 +106,10 @@ def _json_rules(given: Mapping[str, Any]) -> list[str]:
 
 def abstain_of(given: Mapping[str, float] | None) -> tuple[float, float, int, float]:
     default = {"min_share": 0.0, "min_margin": 0.0, "min_ballots": 0, "max_none_rate": 1.0}
-    unknown = [name for name in given or {} if name not in default]
+    names = (*default, "min_p_correct")
+    unknown = [name for name in given or {} if name not in names]
     if unknown:
-        raise InputError(f"abstain: {unknown[0]!r} is unknown; choose one of: {', '.join(default)}")
+        raise InputError(f"abstain: {unknown[0]!r} is unknown; choose one of: {', '.join(names)}")
     rule = default | dict(given or {})
     least = min(integer_of("min_ballots", rule["min_ballots"], 63), 2**32 - 1)
     share, margin, rate = (
@@ -124,6 +154,25 @@ def integer_of(what: str, value: Any, bits: int) -> int:
     if not 0 <= number < 1 << bits:
         raise InputError(f"{what}: {number} is not in 0 .. 2**{bits} - 1")
     return number
+
+
+def optional_of(what: str, value: Any, bits: int) -> int | None:
+    return None if value is None else integer_of(what, value, bits)
+
+
+def list_of(what: str, value: Any) -> list[str]:
+    """One text or several."""
+    if value is None:
+        return []
+    return [text_of(what, value)] if isinstance(value, str) else strings_of(what, value)
+
+
+def number_of(what: str, value: Any) -> float | None:
+    """Read a number that may be missing; the core says which ones are allowed."""
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{what}: needs a number, found {type(value).__name__}") from None
 
 
 def budget_of(value: Any) -> int:

@@ -10,8 +10,10 @@ __all__ = [
     "Cancel",
     "Cost",
     "Done",
+    "Fork",
     "Launch",
     "Question",
+    "Regenerate",
     "Result",
     "TallyRow",
     "result_of",
@@ -106,10 +108,17 @@ class Result:
         Probability that the winner still leads when the whole budget is spent; None under weights.
     entropy : float
         Entropy of the keys' shares, in nats.
+    p_correct : float or None
+        Calibrated probability that the winner is right, from the voter's `calibrator`.
+    provisional : tuple of (str, float)
+        Under ``probe="provisional:RHO"``: weights by key with the early answers of running traces,
+        by falling weight. Decisions do not read them.
     num_cast, num_none : int
         Counted traces with and without a ballot.
     stop_reason : str or None
-        ``"rule:<name>"``, ``"locked"``, ``"budget"`` or ``"cancelled"``; None while it runs.
+        ``"rule:<name>"``, ``"locked"``, ``"budget"``, ``"tokens"`` (the question's are spent),
+        ``"pool"`` (the voter's traces or tokens are), ``"deadline"`` or ``"cancelled"``; None while
+        it runs.
     cost : Cost
         What it cost so far.
     policy : str
@@ -137,6 +146,8 @@ class Result:
     abstain_reason: str | None = None
     p_final: float | None = None
     entropy: float = 0.0
+    p_correct: float | None = None
+    provisional: tuple[tuple[str, float], ...] = ()
 
     @property
     def confidence(self) -> float:
@@ -169,8 +180,37 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Fork:
+    """Continue trace `trace` of question `q` in `n` further ones, those of `traces`.
+
+    They begin with what it has written so far; noise is their own from there on.
+    """
+
+    q: Question
+    trace: int
+    n: int
+    first: int
+
+    @property
+    def traces(self) -> range:
+        """Numbers of the new traces."""
+        return range(self.first, self.first + self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Regenerate:
+    """Write the last step of trace `trace` of question `q` again, by the larger model."""
+
+    q: Question
+    trace: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop these running traces of question `q`; ends that race with it may still be reported."""
+    """Stop these running traces of question `q`: the decision is made, or their ballots are known.
+
+    Ends that race with it may still be reported.
+    """
 
     q: Question
     traces: tuple[int, ...]
@@ -184,7 +224,7 @@ class Done:
     result: Result
 
 
-Action = Launch | Cancel | Done
+Action = Launch | Fork | Regenerate | Cancel | Done
 """What the host is asked to do."""
 
 
@@ -193,4 +233,5 @@ def result_of(raw: dict[str, Any]) -> Result:
     raw["tally"] = tuple(TallyRow(*row) for row in raw["tally"])
     raw["cost"] = Cost(*raw["cost"])
     raw["tied"] = tuple(raw["tied"])
+    raw["provisional"] = tuple(raw["provisional"])
     return Result(**raw)

@@ -187,13 +187,13 @@ class Merging:
 
     def finish(
         self, core: _core.Voter, handle: int, trace: int, end: tuple[Any, ...]
-    ) -> list[tuple[str, int, Any]]:
+    ) -> list[tuple[str, int, str, Any]]:
         """Report an end; those that waited for it follow."""
         if trace in self._waiting:
             raise StateError(f"trace {trace} of question {handle} has ended already")
         core.check_running(handle, trace)
         self._waiting[trace] = end
-        actions: list[tuple[str, int, Any]] = []
+        actions: list[tuple[str, int, str, Any]] = []
         decided = False
         while self._waiting:
             trace = min(self._waiting) if decided else self._next

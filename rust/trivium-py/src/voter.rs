@@ -26,7 +26,20 @@ pub(crate) struct Config {
     weight: String,
     log_odds: Vec<f64>,
     window: u32,
-    prune: Option<String>,
+    prune: Vec<String>,
+    finish_on_answer: bool,
+    probe: Option<String>,
+    steps: String,
+    accept: Option<f64>,
+    fork: Option<String>,
+    count_late: bool,
+    max_tokens: Option<u64>,
+    pool: String,
+    slots: Option<u32>,
+    total: Option<u64>,
+    total_tokens: Option<u64>,
+    log: bool,
+    unchecked: bool,
     abstain: (f64, f64, u32, f64),
     stop: Vec<String>,
     budget: u32,
@@ -70,6 +83,19 @@ impl Config {
             log_odds: self.log_odds,
             window: self.window,
             prune: self.prune,
+            finish_on_answer: self.finish_on_answer,
+            probe: self.probe,
+            steps: self.steps,
+            accept: self.accept,
+            fork: self.fork,
+            count_late: self.count_late,
+            max_tokens: self.max_tokens,
+            pool: self.pool,
+            slots: self.slots,
+            total: self.total,
+            total_tokens: self.total_tokens,
+            log: self.log,
+            unchecked: self.unchecked,
             abstain: Abstain {
                 min_share: self.abstain.0,
                 min_margin: self.abstain.1,
@@ -114,24 +140,47 @@ fn outcome<'py>(py: Python<'py>, outcome: &Outcome) -> PyRes<Bound<'py, PyDict>>
     dict.set_item("entropy", outcome.entropy)?;
     dict.set_item("num_cast", outcome.num_cast)?;
     dict.set_item("num_none", outcome.num_none)?;
-    dict.set_item("stop_reason", outcome.stop.map(|stop| stop.to_string()))?;
+    dict.set_item("stop_reason", outcome.stop.as_ref().map(ToString::to_string))?;
+    dict.set_item("provisional", outcome.provisional.clone())?;
     dict.set_item("cost", (cost.samples, cost.launched, cost.cancelled, cost.late, cost.tokens))?;
     dict.set_item("policy", &outcome.policy)?;
     dict.set_item("seed", outcome.seed)?;
     Ok(dict)
 }
 
-fn actions<'py>(py: Python<'py>, actions: &[Action]) -> PyRes<Vec<Bound<'py, PyAny>>> {
-    let one = |action: &Action| -> PyRes<Bound<'py, PyAny>> {
+/// Actions with the ids of their questions.
+type Named = Vec<(Action, String)>;
+
+fn named(voter: &trivium_vote::Voter, actions: Vec<Action>) -> Named {
+    let with_id = |action: Action| {
+        let (Action::Launch { question, .. }
+        | Action::Fork { question, .. }
+        | Action::Regenerate { question, .. }
+        | Action::Cancel { question, .. }
+        | Action::Done { question, .. }) = &action;
+        let id = voter.id(*question as i64).unwrap_or_default().to_owned();
+        (action, id)
+    };
+    actions.into_iter().map(with_id).collect()
+}
+
+fn actions<'py>(py: Python<'py>, actions: &Named) -> PyRes<Vec<Bound<'py, PyAny>>> {
+    let one = |(action, id): &(Action, String)| -> PyRes<Bound<'py, PyAny>> {
         Ok(match action {
             Action::Launch { question, first, num } => {
-                ("launch", *question, (*first, *num)).into_pyobject(py)?.into_any()
+                ("launch", *question, id, (*first, *num)).into_pyobject(py)?.into_any()
+            }
+            Action::Fork { question, trace, first, num } => {
+                ("fork", *question, id, (*trace, *first, *num)).into_pyobject(py)?.into_any()
+            }
+            Action::Regenerate { question, trace } => {
+                ("regenerate", *question, id, *trace).into_pyobject(py)?.into_any()
             }
             Action::Cancel { question, traces } => {
-                ("cancel", *question, traces.clone()).into_pyobject(py)?.into_any()
+                ("cancel", *question, id, traces.clone()).into_pyobject(py)?.into_any()
             }
             Action::Done { question, outcome: result } => {
-                ("done", *question, outcome(py, result)?).into_pyobject(py)?.into_any()
+                ("done", *question, id, outcome(py, result)?).into_pyobject(py)?.into_any()
             }
         })
     };
@@ -164,6 +213,19 @@ impl PyVoter {
     ) -> PyRes<T> {
         attached(py, || work(&mut *lock(&self.inner, "voter")?))
     }
+
+    /// An event and the actions it causes.
+    fn event<'py>(
+        &self,
+        py: Python<'py>,
+        work: impl FnOnce(&mut trivium_vote::Voter) -> Result<Vec<Action>>,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        let done = self.with(py, |voter| {
+            let done = work(voter)?;
+            Ok(named(voter, done))
+        })?;
+        actions(py, &done)
+    }
 }
 
 #[pymethods]
@@ -174,8 +236,69 @@ impl PyVoter {
         Ok(Self { inner: Mutex::new(inner) })
     }
 
-    fn open(&self, py: Python<'_>, id: &str, budget: Option<u32>, seed: Option<u64>) -> PyRes<u64> {
-        self.with(py, |voter| voter.open(id, OpenOptions { budget, seed }))
+    #[allow(clippy::too_many_arguments)] // what a question may have of its own
+    fn open(
+        &self,
+        py: Python<'_>,
+        id: &str,
+        budget: Option<u32>,
+        seed: Option<u64>,
+        max_tokens: Option<u64>,
+        deadline: Option<f64>,
+        difficulty: Option<f64>,
+        chance: Option<f64>,
+    ) -> PyRes<u64> {
+        let options = OpenOptions { budget, seed, max_tokens, deadline, difficulty, chance };
+        self.with(py, |voter| voter.open(id, options))
+    }
+
+    fn id(&self, py: Python<'_>, question: i64) -> PyRes<String> {
+        self.with(py, |voter| voter.id(question).map(str::to_owned))
+    }
+
+    fn fork<'py>(
+        &self,
+        py: Python<'py>,
+        question: i64,
+        trace: i64,
+        num: u32,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        self.event(py, |voter| voter.fork(question, trace, num))
+    }
+
+    fn text<'py>(
+        &self,
+        py: Python<'py>,
+        question: i64,
+        trace: i64,
+        chunk: &str,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        self.event(py, |voter| voter.text(question, trace, chunk))
+    }
+
+    fn probe<'py>(
+        &self,
+        py: Python<'py>,
+        question: i64,
+        trace: i64,
+        text: Option<&str>,
+        answer: Option<&str>,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        self.event(py, |voter| voter.probe(question, trace, said(text, answer)))
+    }
+
+    fn segment<'py>(
+        &self,
+        py: Python<'py>,
+        question: i64,
+        trace: i64,
+        reward: f64,
+    ) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        self.event(py, |voter| voter.segment(question, trace, reward))
+    }
+
+    fn expire<'py>(&self, py: Python<'py>, now: f64) -> PyRes<Vec<Bound<'py, PyAny>>> {
+        self.event(py, |voter| voter.expire(now))
     }
 
     fn find(&self, py: Python<'_>, id: &str) -> PyRes<u64> {
@@ -183,11 +306,11 @@ impl PyVoter {
     }
 
     fn launches<'py>(&self, py: Python<'py>) -> PyRes<Vec<Bound<'py, PyAny>>> {
-        actions(py, &self.with(py, |voter| Ok(voter.launches()))?)
+        self.event(py, |voter| Ok(voter.launches()))
     }
 
     fn launch<'py>(&self, py: Python<'py>, question: i64) -> PyRes<Vec<Bound<'py, PyAny>>> {
-        actions(py, &self.with(py, |voter| voter.launch(question))?)
+        self.event(py, |voter| voter.launch(question))
     }
 
     #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
@@ -198,15 +321,23 @@ impl PyVoter {
         traces: PyReadonlyArray1<'py, i64>,
         logprobs: Option<PyReadonlyArray1<'py, f64>>,
         confs: Option<PyReadonlyArray1<'py, f64>>,
+        ids: Option<PyReadonlyArray1<'py, i64>>,
+        entropies: Option<PyReadonlyArray1<'py, f64>>,
     ) -> PyRes<Vec<Bound<'py, PyAny>>> {
         let whole = |what, array| floats(py, what, array);
         let (logprobs, confs) = (whole("lps", logprobs.as_ref())?, whole("conf", confs.as_ref())?);
-        let bad = |_| input(py, "qs, ts", "must be contiguous");
+        let entropies = whole("entropy", entropies.as_ref())?;
+        let bad = |_| input(py, "qs, ts, ids", "must be contiguous");
         let (questions, traces) =
             (questions.as_slice().map_err(bad)?, traces.as_slice().map_err(bad)?);
-        let batch = TokenBatch { questions, traces, logprobs, confs };
+        let ids = ids.as_ref().map_or(Ok(&[][..]), |ids| ids.as_slice().map_err(bad))?;
+        let batch = TokenBatch { questions, traces, logprobs, confs, ids, entropies };
         let inner = &self.inner;
-        let done = guard(py, || lock(inner, "voter")?.tokens(batch))?;
+        let done = guard(py, || {
+            let voter = &mut *lock(inner, "voter")?;
+            let done = voter.tokens(batch)?;
+            Ok(named(voter, done))
+        })?;
         actions(py, &done)
     }
 
@@ -240,7 +371,7 @@ impl PyVoter {
             source,
             weight,
         };
-        actions(py, &self.with(py, |voter| voter.finish(question, trace, end))?)
+        self.event(py, |voter| voter.finish(question, trace, end))
     }
 
     #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
@@ -258,7 +389,7 @@ impl PyVoter {
         if questions.len() != traces.len() || questions.len() != said.len() {
             return Err(input(py, "qs, ts", "need one entry an answer"));
         }
-        let done = self.with(py, |voter| {
+        self.event(py, |voter| {
             let list: Vec<_> = (said.iter().enumerate())
                 .map(|(i, text)| {
                     let said = match text.as_deref() {
@@ -270,12 +401,11 @@ impl PyVoter {
                 })
                 .collect();
             voter.finish_batch(&list)
-        })?;
-        actions(py, &done)
+        })
     }
 
     fn close<'py>(&self, py: Python<'py>, question: i64) -> PyRes<Vec<Bound<'py, PyAny>>> {
-        actions(py, &self.with(py, |voter| voter.close(question))?)
+        self.event(py, |voter| voter.close(question))
     }
 
     fn forget(&self, py: Python<'_>, question: i64) -> PyRes<()> {

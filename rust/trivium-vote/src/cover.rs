@@ -6,7 +6,7 @@
 //! (ties to the lower index) until the share `gamma` of all tokens is covered and `k_min` are kept.
 //! The others are cancelled. Gains only shrink, so the greedy choice re-evaluates the top of a heap.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BinaryHeap;
 
 #[derive(PartialEq)]
@@ -21,6 +21,16 @@ impl PartialOrd for Gain {
 impl Ord for Gain {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0).then(self.1.cmp(&other.1))
+    }
+}
+
+/// Drops tokens that at least this share of the sets holds: they say nothing.
+pub(crate) fn drop_common(sets: &mut [Vec<u32>], share: f64) {
+    let mut counts: FxHashMap<u32, u32> = FxHashMap::default();
+    sets.iter().flatten().for_each(|&token| *counts.entry(token).or_default() += 1);
+    let most = share * sets.len() as f64;
+    for set in sets {
+        set.retain(|token| f64::from(counts[token]) < most);
     }
 }
 

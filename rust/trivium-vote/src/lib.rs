@@ -15,12 +15,15 @@
 //! | [`stops`] | when to stop, one file a rule |
 //! | [`mbr`] | free-form candidates: the one that agrees best |
 //! | [`calibrate`] | exact maj@k, risk control, isotonic calibration, budgets |
-//! | [`cover`], [`game`], [`temporal`] | token set cover, consensus game, votes along denoising |
+//! | [`cover`], [`loops`] | token set cover, traces that repeat themselves |
+//! | [`game`], [`temporal`] | consensus game, votes along denoising |
 //! | [`weights`] | how much a ballot counts |
 //! | [`replay`] | policies on recorded votes, under their published names |
 //! | [`spec`] | [`VoterConfig`]: plain data, validated into a shared [`Policy`](spec::Policy) |
 //! | [`question`] | one question: traces, launch control, result |
+//! | [`watch`] | what is watched of running traces: pruning, early answers, steps, forks |
 //! | [`pool`] | [`Voter`]: many questions behind one event interface |
+//! | [`schedule`], [`worth`] | who is launched first where traces are scarce |
 //! | [`log`](mod@log) | the bytes a question can be replayed from |
 //! | [`batch`] | [`vote`] over a list, [`replay_keys`] over recorded keys |
 
@@ -33,17 +36,22 @@ pub mod cover;
 pub mod game;
 pub mod keys;
 pub mod log;
+pub mod loops;
 pub mod mbr;
 mod nat;
 mod numeric;
 pub mod pool;
 pub mod question;
 pub mod replay;
+pub mod schedule;
+mod slab;
 pub mod spec;
 pub mod stops;
 pub mod tally;
 pub mod temporal;
+pub mod watch;
 pub mod weights;
+pub mod worth;
 
 pub use batch::{replay_keys, vote};
 pub use keys::{Fallback, Key, KeyOptions, Percent, Said};

@@ -191,12 +191,13 @@ fn weighted(record: Recorded<'_>, weight: Weight) -> Result<Option<u32>> {
                 source: at(record.odds, i).map(|_| i as u32),
                 weight: None,
                 path: at(record.paths, i).map_or(i as u64, f64::to_bits),
+                ln_branches: 0.0,
             }
         })
         .collect();
     let reads_logprobs = matches!(
         weight,
-        Weight::Normalised | Weight::Unnormalised | Weight::Paths(_) | Weight::Cisc(_)
+        Weight::Normalised(_) | Weight::Unnormalised(_) | Weight::Paths(_) | Weight::Cisc(_)
     );
     if reads_logprobs && record.logprobs.len() < record.keys.len() {
         return Err(Error::input("votes", "this policy reads log-probabilities"));

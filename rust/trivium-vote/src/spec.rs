@@ -5,8 +5,11 @@
 //! is [`Error::InvalidInput`], and both list what exists.
 
 use crate::keys::{Key, KeyOptions};
+use crate::schedule::Order;
 use crate::stops::{Rule, Stops};
+use crate::watch::{Forking, Probing, Pruning, StepReward};
 use crate::weights::Weight;
+use std::sync::Arc;
 use trivium_core::{Error, Result};
 
 /// Largest budget of one question, in traces.
@@ -40,8 +43,19 @@ pub struct VoterConfig {
     pub log_odds: Vec<f64>,
     /// Tokens of a confidence group.
     pub window: u32,
-    /// Pruning of running traces: none, or `conf_floor:ETA` (`DeepConf` online).
-    pub prune: Option<String>,
+    /// Pruning of running traces, see [`crate::watch`].
+    pub prune: Vec<String>,
+    /// Whether a running trace that has marked its answer is finished with it.
+    pub finish_on_answer: bool,
+    /// What early answers of running traces do, see [`crate::watch`]: nothing, `provisional:RHO:K` or
+    /// `temporal:WEIGHT:ALPHA:STEPS`.
+    pub probe: Option<String>,
+    /// How rewards of steps become that of their trace: `last`, `min`, `prod` or `mean`.
+    pub steps: String,
+    /// Least reward of a step that stays; lower ones are to be written again.
+    pub accept: Option<f64>,
+    /// When a trace is forked: never, or `entropy:TAU:WINDOW:N`.
+    pub fork: Option<String>,
     /// Conditions under which a decided vote abstains.
     pub abstain: Abstain,
     /// Stop rules, joined by *or*, see [`crate::stops`].
@@ -55,6 +69,22 @@ pub struct VoterConfig {
     /// In which order ballots count: `launch`, `arrival`, or `wave:W`, launch order judged after each
     /// `W` traces alone.
     pub order: String,
+    /// Whether ballots beyond the prefix that a decision rests on count too (`late="count"`).
+    pub count_late: bool,
+    /// Largest number of tokens of one question.
+    pub max_tokens: Option<u64>,
+    /// Who is launched first where traces are scarce, see [`crate::schedule`].
+    pub pool: String,
+    /// Largest number of traces in flight, all questions together.
+    pub slots: Option<u32>,
+    /// Largest number of traces of all questions together.
+    pub total: Option<u64>,
+    /// Largest number of tokens of all questions together.
+    pub total_tokens: Option<u64>,
+    /// Whether questions keep the log that they can be replayed from.
+    pub log: bool,
+    /// Allows parts that contradict each other.
+    pub unchecked: bool,
     /// Launch control.
     pub latency: Latency,
     /// Replays under a reference's name: rules without the lossless wrapper, `locked` strict.
@@ -69,13 +99,26 @@ impl Default for VoterConfig {
             weight: "one".to_owned(),
             log_odds: Vec::new(),
             window: 2048,
-            prune: None,
+            prune: Vec::new(),
+            finish_on_answer: false,
+            probe: None,
+            steps: "last".to_owned(),
+            accept: None,
+            fork: None,
             abstain: Abstain::default(),
             stop: vec!["beta:0.95".to_owned()],
             budget: 40,
             ties: "first".to_owned(),
             seed: 0,
             order: "launch".to_owned(),
+            count_late: false,
+            max_tokens: None,
+            pool: "free".to_owned(),
+            slots: None,
+            total: None,
+            total_tokens: None,
+            log: true,
+            unchecked: false,
             latency: Latency::Factor(0.0),
             bare: false,
         }
@@ -143,15 +186,27 @@ impl Ties {
 pub struct Policy {
     pub(crate) config: VoterConfig,
     pub(crate) key: Key,
-    pub(crate) rules: Vec<Rule>,
+    /// Rules of which any stops; those of one list must all fire.
+    pub(crate) rules: Vec<Vec<Rule>>,
     pub(crate) weight: Weight,
     pub(crate) ties: Ties,
     /// Ballots count as their traces finish.
     pub(crate) arrival: bool,
-    /// Per cent of warm-up confidences that lie above the floor of pruning.
-    pub(crate) floor: Option<f64>,
+    pub(crate) prune: Pruning,
+    pub(crate) probe: Option<Probing>,
+    pub(crate) steps: StepReward,
+    pub(crate) fork: Option<Forking>,
+    pub(crate) pool: Order,
     /// Traces that are judged together.
     pub(crate) wave: u32,
+}
+
+/// What questions of one budget share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) stops: Stops,
+    pub(crate) budget: u32,
 }
 
 impl Policy {
@@ -170,36 +225,77 @@ impl Policy {
                 "needs at least one rule; \"majority\" never stops early",
             ));
         }
-        let rules: Vec<Rule> =
-            config.stop.iter().map(|rule| Rule::parse(rule)).collect::<Result<_>>()?;
-        if rules.contains(&Rule::Rpc) {
+        let rules: Vec<Vec<Rule>> =
+            config.stop.iter().map(|rule| Rule::parse_all(rule)).collect::<Result<_>>()?;
+        if rules.iter().flatten().any(|rule| *rule == Rule::Rpc) {
             if !matches!(weight, Weight::One | Weight::Paths(true)) {
                 return Err(contradiction("rpc", &config.weight, "it brings its own weights"));
             }
             weight = Weight::Paths(true);
         }
-        let floor = config.prune.as_deref().map(parse_floor).transpose()?;
-        check_parts(&rules, weight, floor)?;
+        let prune = Pruning::parse(&config.prune)?;
+        let probe = config.probe.as_deref().map(Probing::parse).transpose()?;
+        let steps = StepReward::parse(&config.steps)?;
+        let fork = config.fork.as_deref().map(Forking::parse).transpose()?;
+        let pool = Order::parse(&config.pool)?;
+        if !config.unchecked {
+            check_parts(&rules, weight)?;
+            check_running(&config, &rules, weight, &prune, fork.is_some())?;
+        }
         check_numbers(&config)?;
-        let arrival = config.order == "arrival" || rules.iter().any(|rule| rule.by_arrival());
+        check_pool(&config, pool)?;
+        let by_arrival = rules.iter().flatten().any(|rule| rule.by_arrival());
+        let arrival = config.order == "arrival" || by_arrival;
         check_budget(config.budget)?;
         if let Latency::Factor(exponent) = config.latency
             && !(0.0..=1.0).contains(&exponent)
         {
             return Err(Error::input("latency", format!("{exponent} is not in [0, 1]")));
         }
-        Ok(Self { config, key, rules, weight, ties, arrival, floor, wave })
+        Ok(Self {
+            config,
+            key,
+            rules,
+            weight,
+            ties,
+            arrival,
+            prune,
+            probe,
+            steps,
+            fork,
+            pool,
+            wave,
+        })
     }
 
     /// The rules compiled for one budget.
     pub(crate) fn stops(&self, budget: u32) -> Stops {
-        let stops = Stops::new(&self.rules, budget, self.config.bare);
+        let stops = Stops::all_of(&self.rules, budget, self.config.bare);
         if self.ties == Ties::First { stops } else { stops.with_open_ties() }
     }
 
     /// Whether a rule reads single ballots.
     pub(crate) fn reads_ballots(&self) -> bool {
-        self.rules.iter().any(|rule| matches!(rule, Rule::LastFinish { .. }))
+        self.all_rules().any(|rule| matches!(rule, Rule::LastFinish { .. }))
+    }
+
+    /// Whether ballots are weighed.
+    pub(crate) fn weighs(&self) -> bool {
+        self.weight != Weight::One
+    }
+
+    /// Whether ballots are compared by their whole texts.
+    pub(crate) fn reads_paths(&self) -> bool {
+        matches!(self.weight, Weight::Paths(_))
+    }
+
+    pub(crate) fn all_rules(&self) -> impl Iterator<Item = Rule> + '_ {
+        self.rules.iter().flatten().copied()
+    }
+
+    /// The first rule that takes ballots for independent draws of one law.
+    pub(crate) fn sequential_test(&self) -> Option<Rule> {
+        self.all_rules().find(|rule| rule.is_sequential_test())
     }
 
     /// The configuration this was made from.
@@ -212,9 +308,15 @@ impl Policy {
         &self.key
     }
 
+    /// One stop rule, or rules joined by `&`, in canonical spelling.
+    pub(crate) fn rule_name(&self, place: usize) -> String {
+        let rules = self.rules.get(place).map_or(&[][..], Vec::as_slice);
+        rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("&")
+    }
+
     /// The stop rules in their canonical spelling, joined by `|`.
     pub fn name(&self) -> String {
-        self.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("|")
+        (0..self.rules.len()).map(|place| self.rule_name(place)).collect::<Vec<_>>().join("|")
     }
 }
 
@@ -222,9 +324,9 @@ fn contradiction(rule: &str, part: &str, why: &str) -> Error {
     Error::input("stop", format!("{rule:?} contradicts {part:?}: {why}"))
 }
 
-/// Refuses parts that deprive each other of their meaning.
-fn check_parts(rules: &[Rule], weight: Weight, floor: Option<f64>) -> Result<()> {
-    for rule in rules {
+/// Refuses rules that the weights deprive of their meaning.
+fn check_parts(rules: &[Vec<Rule>], weight: Weight) -> Result<()> {
+    for rule in rules.iter().flatten() {
         let name = rule.to_string();
         if weight != Weight::One && rule.needs_plain_ballots() {
             let why = "it counts ballots, not weights; use beta, share or posterior";
@@ -235,15 +337,63 @@ fn check_parts(rules: &[Rule], weight: Weight, floor: Option<f64>) -> Result<()>
         {
             return Err(contradiction(&name, &weight.to_string(), why));
         }
-        if floor.is_some() && rule.is_sequential_test() {
-            let why = "pruned traces leave ballots that are no fair draws; use share";
-            return Err(contradiction(&name, "conf_floor", why));
-        }
         if matches!(rule, Rule::Posterior(..)) && !matches!(weight, Weight::LogOdds | Weight::User)
         {
             let why = "it reads sums of log-odds; use log_odds or user";
             return Err(contradiction(&name, &weight.to_string(), why));
         }
+    }
+    Ok(())
+}
+
+/// Refuses what is done to running traces where it deprives rules or weights of their meaning.
+fn check_running(
+    config: &VoterConfig,
+    rules: &[Vec<Rule>],
+    weight: Weight,
+    prune: &Pruning,
+    forks: bool,
+) -> Result<()> {
+    let test = rules.iter().flatten().find(|rule| rule.is_sequential_test());
+    let selects = prune.floor.map(|_| "conf_floor").or(prune.cover.map(|_| "cover"));
+    if let (Some(rule), Some(part)) = (test, selects) {
+        let why = "pruned traces leave ballots that are no fair draws; use share";
+        return Err(contradiction(&rule.to_string(), part, why));
+    }
+    if let (Some(rule), true) = (test, forks) {
+        let why = "branches share their beginning and are no independent draws; use share";
+        return Err(contradiction(&rule.to_string(), "fork", why));
+    }
+    if config.finish_on_answer {
+        let part = weight.to_string();
+        let why = |what: &str| format!("contradicts {what:?}: it reads the whole text");
+        if weight.reads_whole_text() {
+            return Err(Error::input("finish_on_answer", why(&part)));
+        }
+        if config.probe.as_deref().is_some_and(|probe| probe.starts_with("temporal")) {
+            return Err(Error::input("finish_on_answer", why("temporal")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what is scarce.
+fn check_pool(config: &VoterConfig, pool: Order) -> Result<()> {
+    for (what, zero) in [
+        ("slots", config.slots == Some(0)),
+        ("total", config.total == Some(0)),
+        ("total_tokens", config.total_tokens == Some(0)),
+        ("max_tokens", config.max_tokens == Some(0)),
+    ] {
+        if zero {
+            return Err(Error::input(what, "0 allow nothing; at least 1 is needed"));
+        }
+    }
+    let limits = config.slots.is_some() || config.total.is_some() || config.total_tokens.is_some();
+    if pool == Order::Free && limits {
+        let why = "contradicts slots, total and total_tokens: choose fifo, deadline, difficulty or \
+                   marginal";
+        return Err(Error::input("pool", format!("\"free\" {why}")));
     }
     Ok(())
 }
@@ -264,20 +414,6 @@ fn check_numbers(config: &VoterConfig) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn parse_floor(text: &str) -> Result<f64> {
-    let eta = match text.split_once(':') {
-        Some(("conf_floor", eta)) => eta.parse::<f64>().ok(),
-        None if text == "conf_floor" => Some(10.0),
-        _ => None,
-    };
-    eta.filter(|eta| (0.0..=100.0).contains(eta)).ok_or_else(|| {
-        Error::input(
-            "prune",
-            format!("{text:?} is unknown; choose conf_floor:ETA, ETA in per cent"),
-        )
-    })
 }
 
 /// Checks the budget of a question.
@@ -349,7 +485,7 @@ mod tests {
             let refused = error(|c| {
                 c.weight = weight.into();
                 c.stop = vec![stop.into()];
-                c.prune = prune.map(str::to_owned);
+                c.prune = prune.map(str::to_owned).into_iter().collect();
             });
             assert!(matches!(refused, Error::InvalidInput { .. }), "{refused}");
         }

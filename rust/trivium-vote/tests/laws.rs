@@ -28,6 +28,7 @@ fn run(config: &VoterConfig, said: &[&str], picks: &[usize]) -> (Voter, Handle) 
                 Action::Launch { first, num, .. } => running.extend(first..first + num),
                 Action::Cancel { traces, .. } => running.retain(|t| !traces.contains(t)),
                 Action::Done { .. } => assert!(running.is_empty(), "all others were cancelled"),
+                other => panic!("{other:?}"),
             }
         }
         if running.is_empty() {
@@ -185,7 +186,7 @@ fn an_easy_question_costs_one_wave() {
     let actions = voter.finish(q as i64, 1, End::new(Said::Answer("14.0"))).unwrap();
     let [Action::Done { outcome, .. }] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(outcome.winner.as_deref(), Some("14"));
-    assert_eq!(outcome.stop.unwrap().to_string(), "rule:beta:0.95");
+    assert_eq!(outcome.stop.as_ref().unwrap().to_string(), "rule:beta:0.95");
     assert_eq!(outcome.p_mode, Some(0.96875));
     assert_eq!((outcome.trace, outcome.answer.as_deref()), (Some(0), Some("14")));
     assert_eq!(**outcome, voter.result(q as i64).unwrap());
@@ -217,17 +218,18 @@ fn refused_calls_change_nothing() {
         voter.finish(-1, 1, answer),
         voter.finish(q, 1, End { reward: Some(nan), ..answer }),
         voter.finish(q, 1, End { sum_logprob: Some(f64::INFINITY), ..answer }),
-        voter.tokens(TokenBatch { questions: &[q, q], traces: &[1, 9], logprobs: &[], confs: &[] }),
-        voter.tokens(TokenBatch { questions: &[q, q], traces: &[1, 0], logprobs: &[], confs: &[] }),
-        voter.tokens(TokenBatch { questions: &[q], traces: &[1], logprobs: &[nan], confs: &[] }),
-        voter.tokens(TokenBatch { questions: &[q], traces: &[1], logprobs: &[], confs: &[nan] }),
-        voter.tokens(TokenBatch { questions: &[q], traces: &[], logprobs: &[], confs: &[] }),
-        voter.tokens(TokenBatch {
-            questions: &[q],
-            traces: &[1],
-            logprobs: &[0.0, 0.0],
-            confs: &[],
-        }),
+        voter.tokens(TokenBatch::new(&[q, q], &[1, 9])),
+        voter.tokens(TokenBatch::new(&[q, q], &[1, 0])),
+        voter.tokens(TokenBatch { logprobs: &[nan], ..TokenBatch::new(&[q], &[1]) }),
+        voter.tokens(TokenBatch { confs: &[nan], ..TokenBatch::new(&[q], &[1]) }),
+        voter.tokens(TokenBatch { entropies: &[-1.0], ..TokenBatch::new(&[q], &[1]) }),
+        voter.tokens(TokenBatch { ids: &[1, 2], ..TokenBatch::new(&[q], &[1]) }),
+        voter.tokens(TokenBatch::new(&[q], &[])),
+        voter.tokens(TokenBatch { logprobs: &[0.0, 0.0], ..TokenBatch::new(&[q], &[1]) }),
+        voter.fork(q, 1, 1),
+        voter.segment(q, 1, nan),
+        voter.probe(q, 1, Said::Answer("1")),
+        voter.text(q, 9, "so"),
         voter.close(q + 1),
     ];
     for (i, error) in errors.iter().enumerate() {
@@ -238,7 +240,7 @@ fn refused_calls_change_nothing() {
             other => panic!("{i}: {other:?}"),
         }
     }
-    let options = OpenOptions { budget: Some(0), seed: None };
+    let options = OpenOptions { budget: Some(0), ..OpenOptions::default() };
     assert!(voter.open("q", OpenOptions::default()).is_err());
     assert!(voter.open("r", options).is_err());
     assert!(voter.open(&"x".repeat(5000), OpenOptions::default()).is_err());
@@ -250,13 +252,15 @@ fn refused_calls_change_nothing() {
 fn tokens_add_up_and_can_be_overridden() {
     let config = VoterConfig { latency: Latency::Max, ..VoterConfig::default() };
     let mut voter = Voter::new(config).unwrap();
-    let q = voter.open("q", OpenOptions { budget: Some(2), seed: Some(7) }).unwrap() as i64;
+    let q = voter
+        .open("q", OpenOptions { budget: Some(2), seed: Some(7), ..OpenOptions::default() })
+        .unwrap() as i64;
     voter.launches();
+    let questions = [q, q, q];
     let batch = TokenBatch {
-        questions: &[q, q, q],
-        traces: &[0, 1, 0],
         logprobs: &[-1.0, -2.0, f64::NEG_INFINITY],
         confs: &[1.0, 2.0, 3.0],
+        ..TokenBatch::new(&questions, &[0, 1, 0])
     };
     assert_eq!(voter.tokens(batch), Ok(vec![]));
     assert_eq!(voter.result(q).unwrap().cost.tokens, 3);
@@ -287,7 +291,7 @@ fn closing_and_forgetting() {
         panic!("{actions:?}")
     };
     assert_eq!((traces.as_slice(), outcome.winner.as_deref()), (&[1, 3][..], Some("7")));
-    assert_eq!((outcome.stop, outcome.cost.late), (Some(StopCause::Closed), 1));
+    assert_eq!((outcome.stop.clone(), outcome.cost.late), (Some(StopCause::Closed), 1));
     assert_eq!(voter.close(q), Ok(vec![]));
     assert_eq!(Voter::replay(&voter.log(q).unwrap()), voter.result(q));
     let held = voter.memory();

@@ -222,6 +222,18 @@ impl Key {
         }
     }
 
+    /// The key of the answer that an unfinished text has marked and written whole: nothing of what
+    /// follows can extend it.
+    pub fn marked(&self, text: &str) -> Option<Keyed> {
+        // A full stop at the end may be a decimal point.
+        let text = tail(text);
+        let text = text.strip_suffix('.').unwrap_or(text);
+        match extract::span(text, &self.delimiters, true) {
+            extract::Found::Span(span) => self.read_answer(span),
+            _ => None,
+        }
+    }
+
     /// The key of an answer that stands alone.
     pub fn of(&self, answer: &str) -> Option<String> {
         self.read(Said::Answer(answer), false).map(|keyed| keyed.key)
@@ -320,6 +332,20 @@ mod tests {
         let text = format!("{} The answer is 14.", "é".repeat(MAX_TEXT));
         assert_eq!(key.read(Said::Text(&text), false).unwrap().key, "14");
         assert!(tail(&text).len() <= MAX_TEXT);
+    }
+
+    #[test]
+    fn an_unfinished_text_shows_whole_answers_only() {
+        let key = Key::new("number", KeyOptions::default()).unwrap();
+        let read = |text| key.marked(text).map(|k| k.key);
+        for text in ["The answer is 5", "The answer is 5.", "5", "x = 5. So", r"\boxed{5", "", "."]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+        for text in ["The answer is 5. ", "answer: 5\n", r"\boxed{5}", r"\boxed{5}. I check:"] {
+            assert_eq!(read(text), Some("5".into()), "{text}");
+        }
+        assert_eq!(read("The answer is 5.2\n"), Some("26/5".into()));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! How a trace ended, and why a vote stopped.
 
 use crate::keys::Said;
-use crate::stops::Rule;
 use trivium_core::{Error, Result};
 
 /// Why a trace ended.
@@ -80,14 +79,20 @@ impl<'a> End<'a> {
 }
 
 /// Why a vote stopped.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
-    /// A stop rule fired.
-    Rule(Rule),
+    /// A stop rule fired, or rules joined by `&`.
+    Rule(String),
     /// No completion of the budget could change the winner.
     Locked,
     /// Every trace of the budget has ended.
     Budget,
+    /// The question's tokens are spent.
+    Tokens,
+    /// The pool's traces or tokens are spent.
+    Pool,
+    /// Its deadline has passed.
+    Deadline,
     /// The host closed the question.
     Closed,
 }
@@ -98,7 +103,52 @@ impl std::fmt::Display for StopCause {
             Self::Rule(rule) => write!(f, "rule:{rule}"),
             Self::Locked => f.write_str("locked"),
             Self::Budget => f.write_str("budget"),
+            Self::Tokens => f.write_str("tokens"),
+            Self::Pool => f.write_str("pool"),
+            Self::Deadline => f.write_str("deadline"),
             Self::Closed => f.write_str("cancelled"),
         }
+    }
+}
+
+/// [`StopCause`] in two bytes: a rule by its place in the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Running,
+    Rule(u8),
+    Locked,
+    Budget,
+    Tokens,
+    Pool,
+    Deadline,
+    Closed,
+}
+
+impl Stop {
+    /// Causes that are events of their own, not consequences of an end.
+    pub(crate) const OF_HOST: [Self; 4] = [Self::Closed, Self::Tokens, Self::Pool, Self::Deadline];
+
+    /// The cause that a host, or the pool, gives.
+    pub(crate) fn of_host(cause: &StopCause) -> Self {
+        match cause {
+            StopCause::Tokens => Self::Tokens,
+            StopCause::Pool => Self::Pool,
+            StopCause::Deadline => Self::Deadline,
+            _ => Self::Closed,
+        }
+    }
+
+    /// The cause, none while the vote runs.
+    pub(crate) fn cause(self, policy: &crate::spec::Policy) -> Option<StopCause> {
+        Some(match self {
+            Self::Running => return None,
+            Self::Rule(place) => StopCause::Rule(policy.rule_name(place.into())),
+            Self::Locked => StopCause::Locked,
+            Self::Budget => StopCause::Budget,
+            Self::Tokens => StopCause::Tokens,
+            Self::Pool => StopCause::Pool,
+            Self::Deadline => StopCause::Deadline,
+            Self::Closed => StopCause::Closed,
+        })
     }
 }

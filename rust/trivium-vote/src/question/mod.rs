@@ -11,28 +11,37 @@
 //! so that winner, tally, stop and number of launches are the same for every order of finishing.
 //! What does depend on timing is kept apart: how many traces had to be cancelled, how many ended
 //! too late to count, and how many tokens were paid for.
+//!
+//! A question without weights is 168 bytes, its keys and its log apart: ten thousand of them are
+//! open at a time.
 
+mod count;
 mod end;
+mod names;
 mod outcome;
+mod running;
 mod trace;
 
+pub(crate) use end::Stop;
 pub use end::{End, Reason, StopCause};
+pub(crate) use names::hash;
 pub use outcome::{Cost, Outcome, TallyRow};
-pub(crate) use trace::{Ballot, Event, Given, Trace, TraceStats, fnv};
+pub(crate) use trace::{Ballot, Given, Said, Trace, TraceStats, fnv};
 
-use crate::spec::{Latency, Policy, Ties};
-use crate::stops::{Fired, Rule, Stops, Weighted, first_finish};
+use crate::log::Recorder;
+use crate::spec::{Latency, Policy, Shared};
+use crate::stops::{Rule, first_finish};
 use crate::tally::{KeyId, Tally};
-use crate::weights::conf::{Groups, percentile};
-use crate::weights::{self, BallotStats, Weight};
+use crate::weights::BallotStats;
+use names::Names;
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use trace::Ended;
 use trivium_core::{Error, Result};
 
-/// Traces that run to their end before pruning begins.
-const WARM_UP: u32 = 16;
-
-/// What changed: traces to launch or to cancel, and whether the vote has just been decided.
+/// What changed: traces that the voter finished or cancelled, traces that a decision cancels, and
+/// whether the vote has just been decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) cancel: Vec<u32>,
@@ -44,190 +53,261 @@ pub(crate) struct Change {
 struct Weighing {
     /// Counted ballots in order: key and trace.
     ballots: Vec<(KeyId, u32)>,
+    /// What their weights read, and their answers where they are not their keys' first.
+    stats: Vec<BallotStats>,
+    raws: Vec<Option<Box<str>>>,
     /// Their weights, and sums by key; empty under the weight `one`.
     weights: Vec<f64>,
     sums: Vec<f64>,
+    /// Which paths survived the last fit of reasoning pruning.
+    kept: Vec<bool>,
 }
 
-/// Keys that are told apart by comparing them with each other.
-const FEW_KEYS: usize = 8;
+/// What few questions have.
+#[derive(Debug, Clone, Default)]
+struct Extra {
+    /// Seed, where it is not the policy's.
+    seed: Option<u64>,
+    /// For policies that read single ballots.
+    weighing: Weighing,
+    /// Lowest group confidences of the traces of the warm-up, and the floor that they set.
+    warm: Vec<(u32, Option<f64>)>,
+    floor: Option<f64>,
+    /// What a stop elected in place of the leader.
+    elected: Option<KeyId>,
+    /// Key of trace 0, for the tie rule `greedy`.
+    greedy: Option<KeyId>,
+    /// Sums of log-probabilities and tokens by key, for the tie rule `weight`.
+    means: Vec<(f64, u64)>,
+    /// Largest number of tokens, where it is not the policy's.
+    max_tokens: Option<u64>,
+    /// Logarithms of the numbers of branches of forked traces.
+    branches: FxHashMap<u32, f64>,
+    /// Tokens since the last sweep of the token cover.
+    since_sweep: u64,
+}
 
 /// One question of a pool.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
-    pub(crate) id: Arc<str>,
-    pub(crate) budget: u32,
-    pub(crate) seed: u64,
-    /// Traces up to the last that was heard of: at most `launched`.
-    pub(crate) traces: Vec<Trace>,
+    names: Names,
+    shared: Arc<Shared>,
+    /// Its log, if it keeps one.
+    record: Option<Box<Vec<u8>>>,
+    /// Traces from `base` on, up to the last that was heard of.
+    window: Option<Box<VecDeque<Trace>>>,
+    extra: Option<Box<Extra>>,
+    tally: Tally,
+    /// Tokens of the traces that have ended.
+    tokens: u64,
+    /// Traces below it have ended and left the window.
+    base: u32,
     /// Traces that the host knows about.
     launched: u32,
-    pub(crate) events: Vec<Event>,
-    policy: Arc<Policy>,
-    stops: Arc<Stops>,
-    tally: Tally,
-    /// Keys by name, once there are more than a few to compare with.
-    keys: Option<Box<FxHashMap<Box<str>, KeyId>>>,
-    /// First trace of each key: its representative.
-    firsts: Vec<u32>,
-    /// Traces counted: the prefix of launch order the tally stands for.
-    counted: u32,
-    num_none: u32,
-    /// For policies that read single ballots.
-    weighing: Option<Box<Weighing>>,
-    /// Least group confidence of traces after the warm-up.
-    floor: Option<f64>,
-    /// What a stop elected in place of the leader.
-    elected: Option<KeyId>,
-    /// Traces to have been launched by now; `traces.len()` of them the host knows about.
+    /// Traces to have been launched by now.
     target: u32,
-    stop: Option<StopCause>,
+    /// Traces that ended as cancelled.
+    cancelled: u32,
+    /// Traces that ended by themselves and were not counted.
+    late: u32,
+    stop: Stop,
 }
 
 impl Question {
     pub(crate) fn new(
-        id: Arc<str>,
-        budget: u32,
-        seed: u64,
-        policy: Arc<Policy>,
-        stops: Arc<Stops>,
+        id: &str,
+        seed: Option<u64>,
+        max_tokens: Option<u64>,
+        shared: Arc<Shared>,
     ) -> Self {
+        let extra = (seed.is_some() || max_tokens.is_some())
+            .then(|| Box::new(Extra { seed, max_tokens, ..Extra::default() }));
+        let record = shared.policy.config.log.then(Box::default);
         let mut question = Self {
-            id,
-            budget,
-            seed,
-            traces: Vec::new(),
-            launched: 0,
-            events: Vec::new(),
-            policy,
-            stops,
+            names: Names::new(id),
+            shared,
+            record,
+            window: None,
+            extra,
             tally: Tally::default(),
-            keys: None,
-            firsts: Vec::new(),
-            counted: 0,
-            num_none: 0,
-            weighing: None,
-            floor: None,
-            elected: None,
+            tokens: 0,
+            base: 0,
+            launched: 0,
             target: 0,
-            stop: None,
+            cancelled: 0,
+            late: 0,
+            stop: Stop::Running,
         };
         question.aim();
         question
     }
 
-    pub(crate) fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+    pub(crate) fn id(&self) -> &str {
+        self.names.id()
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.shared.policy
+    }
+
+    pub(crate) fn budget(&self) -> u32 {
+        self.shared.budget
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        let own = self.extra.as_ref().and_then(|extra| extra.seed);
+        own.unwrap_or(self.policy().config.seed)
+    }
+
+    pub(crate) fn max_tokens(&self) -> Option<u64> {
+        let own = self.extra.as_ref().and_then(|extra| extra.max_tokens);
+        own.or(self.policy().config.max_tokens)
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.stop.is_some()
+        self.stop != Stop::Running
+    }
+
+    /// Its events so far, as bytes of a log.
+    pub(crate) fn events(&self) -> Option<&[u8]> {
+        self.record.as_ref().map(|record| record.as_slice())
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    fn recorder(&mut self) -> Option<Recorder<'_>> {
+        self.record.as_deref_mut().map(Recorder)
+    }
+
+    /// Traces counted: the prefix of launch order the tally stands for.
+    pub(crate) fn counted(&self) -> u32 {
+        self.tally.num_seen()
+    }
+
+    /// Counts of the leader and the runner-up.
+    pub(crate) fn top_two(&self) -> (u32, u32) {
+        self.tally.top_two()
     }
 
     /// Raises the number of launches to what launch control asks for.
     fn aim(&mut self) {
-        let rest = self.budget - self.counted;
-        let flying = match self.policy.config.latency {
+        let counted = self.counted();
+        let rest = self.budget() - counted;
+        let policy = &self.shared.policy;
+        let flying = match policy.config.latency {
             Latency::Max => rest,
-            Latency::Factor(_) if self.policy.arrival => rest.min(self.started() - self.counted),
+            Latency::Factor(_) if policy.arrival => rest.min(self.started() - counted),
             Latency::Factor(exponent) => {
-                let need = f64::from(self.stops.need(&self.tally, rest));
+                let need = f64::from(self.shared.stops.need(&self.tally, rest));
                 let (a, n) = (f64::from(self.tally.top_two().0), f64::from(self.tally.num_cast()));
                 let hit = (a + 1.0) / (n + 2.0);
                 (need / hit.powf(exponent)).ceil().min(f64::from(rest)) as u32
             }
         };
         // Waves are launched whole.
-        let whole = (self.counted + flying).next_multiple_of(self.policy.wave);
-        self.target = self.target.max(whole.min(self.budget.max(self.counted + flying)));
+        let whole = (counted + flying).next_multiple_of(policy.wave);
+        self.target = self.target.max(whole.min(self.budget().max(counted + flying)));
+    }
+
+    /// Asks for more traces than launch control does at first.
+    pub(crate) fn expect(&mut self, traces: u32) {
+        self.target = self.target.max(traces.min(self.budget()));
     }
 
     /// Traces to start under rules on the order of finishing: the budget where none says.
     fn started(&self) -> u32 {
-        let of = |rule: &Rule| match *rule {
+        let of = |rule: Rule| match rule {
             Rule::FirstFinish { finishes, of, .. } | Rule::LastFinish { finishes, of } => {
                 if of > 0 { of } else { first_finish::started(finishes) }
             }
-            _ => self.budget,
+            _ => self.budget(),
         };
-        let most = self.policy.rules.iter().map(of).max().unwrap_or(self.budget);
-        most.min(self.budget).max(self.counted)
+        let most = self.policy().all_rules().map(of).max().unwrap_or(self.budget());
+        most.min(self.budget()).max(self.counted())
     }
 
     /// The budget, or what an order-of-finishing rule starts.
     fn limit(&self) -> u32 {
-        if self.policy.arrival { self.started() } else { self.budget }
+        if self.policy().arrival { self.started() } else { self.budget() }
     }
 
-    /// Traces that the host has not been told to launch yet: the first and how many. They count as
-    /// launched from now on.
-    pub(crate) fn take_launch(&mut self) -> Option<(u32, u32)> {
-        let first = self.launched;
-        if self.is_done() || self.target <= first {
+    /// How many launches the question waits for.
+    pub(crate) fn wants(&self) -> u32 {
+        if self.is_done() { 0 } else { self.target.saturating_sub(self.launched) }
+    }
+
+    /// Number of traces launched.
+    pub(crate) fn launched(&self) -> u32 {
+        self.launched
+    }
+
+    /// Launches at most `most` of the traces that the host has not been told of: the first and how
+    /// many. They count as launched from now on.
+    pub(crate) fn take_launch(&mut self, most: u32) -> Option<(u32, u32)> {
+        let (first, num) = (self.launched, self.wants().min(most));
+        if num == 0 {
             return None;
         }
-        let num = self.target - first;
-        self.launched = self.target;
-        self.events.push(Event::Launch(num));
+        self.launched += num;
+        if let Some(mut record) = self.recorder() {
+            record.launch(num);
+        }
         Some((first, num))
+    }
+
+    /// Launches traces as a log says, whatever the policy wants.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] beyond the budget or after the decision.
+    pub(crate) fn grant(&mut self, num: u32) -> Result<()> {
+        if self.is_done() || num == 0 || num > self.budget() - self.launched {
+            return Err(Error::input("log", format!("launches {num} traces that cannot be")));
+        }
+        self.target = self.target.max(self.launched + num);
+        self.take_launch(num);
+        Ok(())
     }
 
     /// A trace that may still receive tokens or its end.
     pub(crate) fn running(&self, trace: i64) -> Result<u32> {
         let known = u32::try_from(trace).ok().filter(|&t| t < self.launched);
-        match known.map(|t| (t, self.traces.get(t as usize))) {
-            None => {
-                let num = self.launched;
-                let hint = if num == 0 { "; fetch the first launches before" } else { "" };
-                let id = &self.id;
-                let why =
-                    format!("{trace} of question {id:?} is not one of the {num} launched{hint}");
-                Err(Error::input("trace", why))
-            }
-            Some((_, Some(Trace { ended: Some(_), .. }))) => Err(Error::state(
-                format!("trace {trace} of question {:?}", self.id),
+        let Some(trace) = known else {
+            let num = self.launched;
+            let hint = if num == 0 { "; fetch the first launches before" } else { "" };
+            let id = self.id();
+            let why = format!("{trace} of question {id:?} is not one of the {num} launched{hint}");
+            return Err(Error::input("trace", why));
+        };
+        if trace < self.base || self.get(trace).is_some_and(|trace| trace.ended.is_some()) {
+            return Err(Error::state(
+                format!("trace {trace} of question {:?}", self.id()),
                 "a running trace",
                 "one that has ended",
-            )),
-            Some((trace, _)) => Ok(trace),
+            ));
         }
+        Ok(trace)
     }
 
-    /// A launched trace, made when it is first heard of.
+    /// A trace of the window that was heard of.
+    fn get(&self, trace: u32) -> Option<&Trace> {
+        self.window.as_ref()?.get(trace.checked_sub(self.base)? as usize)
+    }
+
+    /// A trace that runs, made when it is first heard of; callers have checked that it does.
     pub(crate) fn touch(&mut self, trace: u32) -> &mut Trace {
-        let len = trace as usize + 1;
-        if self.traces.len() < len {
-            self.traces.resize_with(len, Trace::default);
+        let at = trace.saturating_sub(self.base) as usize;
+        let window = self.window.get_or_insert_default();
+        if window.len() <= at {
+            window.resize_with(at + 1, Trace::default);
         }
-        &mut self.traces[trace as usize]
+        &mut window[at]
     }
 
-    /// Statistics of a launched trace.
+    /// Statistics of a trace that runs.
     pub(crate) fn stats(&self, trace: u32) -> TraceStats {
-        self.traces.get(trace as usize).map(Trace::stats).unwrap_or_default()
-    }
-
-    /// Adds one token to the statistics of a trace that [`Question::running`] has checked; whether
-    /// the trace falls below the floor of pruning, which then cancels it.
-    pub(crate) fn add_token(&mut self, trace: u32, logprob: f64, conf: f64) -> bool {
-        let reads_groups =
-            self.policy.floor.is_some() || matches!(self.policy.weight, Weight::DeepConf(_));
-        let window = self.policy.config.window;
-        let floor = self.floor;
-        let entry = self.touch(trace);
-        entry.add(logprob, conf);
-        if !reads_groups {
-            return false;
-        }
-        let groups = entry.groups.get_or_insert_with(|| Box::new(Groups::new(window)));
-        let group = groups.push(conf);
-        trace >= WARM_UP && matches!((group, floor), (Some(group), Some(floor)) if group < floor)
-    }
-
-    /// Traces below the floor end by themselves: as cancelled, without a ballot.
-    pub(crate) fn prune(&mut self, trace: u32) -> Change {
-        let stats = self.stats(trace);
-        self.end(trace, Reason::Cancelled, None, stats)
+        self.get(trace).map(Trace::stats).unwrap_or_default()
     }
 
     /// Ends a trace that [`Question::running`] has checked, and counts what has become countable.
@@ -236,242 +316,146 @@ impl Question {
         trace: u32,
         reason: Reason,
         ballot: Option<Ballot>,
-        stats: TraceStats,
+        mut stats: TraceStats,
     ) -> Change {
-        let reads = self.policy.weight != Weight::One || self.policy.floor.is_some();
-        let entry = self.touch(trace);
-        let groups = entry.groups.take();
-        let mut stats = stats;
-        if reads && stats.given.confidence.is_none() {
-            let mean = stats.sum_conf / stats.num_tokens.max(1) as f64;
-            let gathered = groups.map_or(mean, |groups| groups.lowest());
-            stats.given.confidence = (stats.num_tokens > 0).then_some(gathered);
+        self.gather(trace, &mut stats);
+        if let Some(record) = self.record.as_deref_mut() {
+            let paths = self.shared.policy.reads_paths();
+            Recorder(record).finish(trace, reason, &stats, ballot.as_ref(), paths);
         }
-        *entry = Trace::ended(reason, ballot, stats);
-        self.events.push(Event::Finish(trace));
+        self.tokens += stats.num_tokens;
+        self.cancelled += u32::from(reason == Reason::Cancelled);
+        let natural = matches!(reason, Reason::Stop | Reason::Length);
+        let ended = Ended { reason, ballot, given: stats.given };
         if self.is_done() {
+            self.late += u32::from(natural);
+            self.store(trace, Ended { ballot: None, ..ended }, &stats);
+            self.forget_ended();
             return Change::default();
         }
-        if self.policy.floor.is_some() && self.floor.is_none() {
-            self.set_floor();
-        }
-        if self.policy.arrival {
-            self.count(trace);
+        self.warm_up(trace, stats.given.confidence);
+        if self.policy().arrival {
+            self.count(trace, ended, &stats);
+            self.store(trace, Ended { reason, ballot: None, given: Given::default() }, &stats);
+            self.forget_ended();
+            self.check_tokens();
             return self.decision();
         }
-        while self.stop.is_none() && self.counted < self.traces.len() as u32 {
-            let next = self.counted;
-            if self.traces[next as usize].ended.is_none() {
-                break;
+        if trace == self.counted() {
+            self.count(trace, ended, &stats);
+            self.base += 1;
+            if let Some(window) = &mut self.window {
+                window.pop_front();
             }
-            self.count(next);
+            while self.stop == Stop::Running {
+                let front = self.window.as_mut().and_then(|window| window.front_mut());
+                let Some(ended) = front.and_then(|trace| trace.ended.take()) else { break };
+                let stats = TraceStats { given: ended.given, ..self.stats(self.base) };
+                self.count(self.base, *ended, &stats);
+                self.base += 1;
+                if let Some(window) = &mut self.window {
+                    window.pop_front();
+                }
+            }
+            if self.window.as_ref().is_some_and(|window| window.is_empty()) {
+                self.window = None;
+            }
+        } else {
+            self.store(trace, ended, &stats);
         }
+        self.check_late();
+        self.check_tokens();
         self.decision()
+    }
+
+    fn store(&mut self, trace: u32, ended: Ended, stats: &TraceStats) {
+        if trace >= self.base {
+            *self.touch(trace) = Trace::ended(ended, stats);
+        }
+    }
+
+    /// Drops traces that have ended from the front of the window.
+    fn forget_ended(&mut self) {
+        let Some(window) = &mut self.window else { return };
+        while window.front().is_some_and(|trace| trace.ended.is_some()) {
+            window.pop_front();
+            self.base += 1;
+        }
+        if window.is_empty() {
+            self.window = None;
+        }
     }
 
     /// Decides the vote with what has been counted.
-    pub(crate) fn close(&mut self) -> Change {
+    pub(crate) fn close(&mut self, why: StopCause) -> Change {
         if self.is_done() {
             return Change::default();
         }
-        self.events.push(Event::Close);
-        self.stop = Some(StopCause::Closed);
+        self.stop = Stop::of_host(&why);
+        let stop = self.stop;
+        if let Some(mut record) = self.recorder() {
+            record.close(stop);
+        }
         self.decision()
     }
 
-    /// Sets the floor of pruning once the warm-up traces have all ended.
-    fn set_floor(&mut self) {
-        let warm = WARM_UP.min(self.budget) as usize;
-        let Some(first) = self.traces.get(..warm) else { return };
-        if first.iter().any(|trace| trace.ended.is_none()) {
-            return;
-        }
-        let lows: Vec<f64> =
-            first.iter().filter_map(|trace| trace.stats().given.confidence).collect();
-        let eta = self.policy.floor.unwrap_or(10.0);
-        if !lows.is_empty() {
-            self.floor = Some(percentile(&lows, 100.0 - eta));
-        }
-    }
-
-    fn count(&mut self, trace: u32) {
-        self.counted += 1;
-        match &self.traces[trace as usize].ballot {
-            None => {
-                self.num_none += 1;
-                self.tally.abstain();
-            }
-            Some(ballot) => {
-                let known = self.key_of(&ballot.key);
-                let key = known.unwrap_or(self.firsts.len() as KeyId);
-                if known.is_none() {
-                    let name = ballot.key.clone();
-                    self.firsts.push(trace);
-                    self.learn_key(name, key);
-                }
-                self.tally.cast(key);
-                if self.policy.weight != Weight::One || self.policy.reads_ballots() {
-                    self.weighing.get_or_insert_default().ballots.push((key, trace));
-                    self.weigh();
-                }
-            }
-        }
-        let rest = self.limit().saturating_sub(self.counted);
-        let fired = if self.policy.weight == Weight::One {
-            self.stops.check(&self.tally, rest)
-        } else {
-            let bound = self.policy.weight.bound();
-            let weights = self.weighing.as_ref().map_or(&[][..], |w| &w.weights);
-            let weighted = Weighted { sums: self.sums(), kappa: weights::kappa(weights), bound };
-            self.stops.check_weighted(&self.tally, weighted, rest)
-        };
-        let judged = rest == 0 || self.counted.is_multiple_of(self.policy.wave);
-        let fired = fired.filter(|_| judged);
-        let waits = self.policy.ties == Ties::More && rest > 0 && self.tied().len() > 1;
-        self.stop = match fired {
-            _ if waits => None,
-            Some(Fired::Locked) if rest > 0 || self.policy.rules.contains(&Rule::Locked) => {
-                Some(StopCause::Locked)
-            }
-            Some(Fired::Rule(rule)) => Some(StopCause::Rule(rule)),
-            _ if rest == 0 => Some(StopCause::Budget),
-            _ => None,
-        };
-        if let (Some(fired), Some(_)) = (fired, self.stop)
-            && self.policy.weight == Weight::One
-        {
-            let elected = self.stops.elects(fired, &self.tally);
-            self.elected = elected.filter(|&key| Some(key) != self.tally.leader());
-        }
-        let last = self.policy.rules.iter().find_map(|rule| match rule {
-            Rule::LastFinish { finishes, .. } => Some(*finishes as usize),
-            _ => None,
-        });
-        if let (Some(finishes), Some(_)) = (last, self.stop) {
-            let ballots = self.weighing.as_ref().map_or(&[][..], |w| &w.ballots);
-            let skip = ballots.len().saturating_sub(finishes);
-            self.elected = first_finish::majority(ballots[skip..].iter().map(|(key, _)| *key));
-        }
-        if self.stop.is_none() {
-            self.aim();
-        }
-    }
-
-    /// Weighs all ballots anew. What a scheme lacks was checked when the trace ended.
-    fn weigh(&mut self) {
-        if self.policy.weight == Weight::One {
-            return;
-        }
-        let Some(weighing) = &self.weighing else { return };
-        let keys: Vec<u32> = weighing.ballots.iter().map(|(key, _)| *key).collect();
-        let stats: Vec<BallotStats> =
-            weighing.ballots.iter().map(|&(_, trace)| self.ballot_stats(trace)).collect();
-        let log_odds = &self.policy.config.log_odds;
-        let floor = self.floor;
-        let mut weights = (self.policy.weight.weigh(&keys, &stats, log_odds))
-            .unwrap_or_else(|_| vec![1.0; keys.len()]);
-        if let Some(floor) = floor {
-            // Warm-up traces below the floor are left out of the vote, too.
-            for (weight, stats) in weights.iter_mut().zip(&stats) {
-                if stats.confidence.is_some_and(|conf| conf < floor) {
-                    *weight = 0.0;
-                }
-            }
-        }
-        let sums = weights::sums(&keys, &weights);
-        if let Some(weighing) = &mut self.weighing {
-            (weighing.sums, weighing.weights) = (sums, weights);
-        }
-    }
-
-    fn ballot_stats(&self, trace: u32) -> BallotStats {
-        let stats = self.stats(trace);
-        let ballot = self.traces.get(trace as usize).and_then(|entry| entry.ballot.as_ref());
-        let path = ballot.map_or(0, |ballot| ballot.path);
-        BallotStats {
-            sum_logprob: stats.sum_logprob,
-            num_tokens: stats.num_tokens,
-            confidence: stats.given.confidence,
-            entropy: stats.given.entropy,
-            reward: stats.given.reward,
-            source: stats.given.source,
-            weight: stats.given.weight,
-            path,
-        }
-    }
-
-    /// Whether the policy can weigh a ballot with these statistics.
-    pub(crate) fn check_stats(&self, stats: &TraceStats) -> Result<()> {
-        if matches!(self.policy.weight, Weight::One) {
-            return Ok(());
-        }
-        let gathered = (stats.num_tokens > 0).then_some(0.0);
-        let ballot = BallotStats {
-            sum_logprob: stats.sum_logprob,
-            num_tokens: stats.num_tokens,
-            confidence: stats.given.confidence.or(gathered),
-            entropy: stats.given.entropy,
-            reward: stats.given.reward,
-            source: stats.given.source,
-            weight: stats.given.weight,
-            path: 0,
-        };
-        self.policy.weight.weigh(&[0], &[ballot], &self.policy.config.log_odds).map(drop)
-    }
-
-    /// Number of a key that has a ballot.
-    fn key_of(&self, name: &str) -> Option<KeyId> {
-        if let Some(keys) = &self.keys {
-            return keys.get(name).copied();
-        }
-        let spelled = |&first: &u32| {
-            let ballot = self.traces.get(first as usize).and_then(|trace| trace.ballot.as_ref());
-            ballot.is_some_and(|ballot| &*ballot.key == name)
-        };
-        self.firsts.iter().position(spelled).map(|key| key as KeyId)
-    }
-
-    /// Notes a new key, whose first trace is the last of `firsts`.
-    fn learn_key(&mut self, name: Box<str>, key: KeyId) {
-        if let Some(keys) = &mut self.keys {
-            keys.insert(name, key);
-        } else if self.firsts.len() > FEW_KEYS {
-            let ballot = |&first: &u32| self.traces.get(first as usize)?.ballot.as_ref();
-            let names = self.firsts.iter().filter_map(ballot).map(|ballot| ballot.key.clone());
-            self.keys = Some(Box::new(names.zip(0..).collect()));
-        }
-    }
-
-    /// Weight by key; empty under the weight `one`.
-    fn sums(&self) -> &[f64] {
-        self.weighing.as_ref().map_or(&[], |weighing| &weighing.sums)
-    }
-
+    /// What a decision that has just been made cancels.
     fn decision(&mut self) -> Change {
         if !self.is_done() {
             return Change::default();
         }
-        let ended = |&t: &u32| self.traces.get(t as usize).is_some_and(|t| t.ended.is_some());
-        let cancel: Vec<u32> = (0..self.launched).filter(|t| !ended(t)).collect();
+        self.count_late();
+        let ended = |&t: &u32| self.get(t).is_some_and(|trace| trace.ended.is_some());
+        let cancel: Vec<u32> = (self.base..self.launched).filter(|t| !ended(t)).collect();
+        let natural = |trace: &&Trace| {
+            let reason = trace.ended.as_ref().map(|ended| ended.reason);
+            matches!(reason, Some(Reason::Stop | Reason::Length))
+        };
+        if !self.policy().arrival {
+            let window = self.window.as_deref();
+            self.late += window.map_or(0, |window| window.iter().filter(natural).count()) as u32;
+        }
+        self.forget_ended();
         Change { cancel, decided: true }
     }
 
     /// Bytes held, roughly.
     pub(crate) fn memory(&self) -> usize {
-        let entry = size_of::<(Box<str>, KeyId)>();
         let weighing = |w: &Weighing| {
-            size_of::<Weighing>()
-                + w.ballots.capacity() * size_of::<(KeyId, u32)>()
+            w.ballots.capacity() * size_of::<(KeyId, u32)>()
+                + w.stats.capacity() * size_of::<BallotStats>()
+                + w.raws.capacity() * size_of::<Option<Box<str>>>()
+                + w.raws.iter().flatten().map(|raw| raw.len()).sum::<usize>()
                 + (w.weights.capacity() + w.sums.capacity()) * size_of::<f64>()
+                + w.kept.capacity()
+        };
+        let extra = |extra: &Extra| {
+            size_of::<Extra>()
+                + weighing(&extra.weighing)
+                + extra.warm.capacity() * size_of::<(u32, Option<f64>)>()
+                + extra.means.capacity() * size_of::<(f64, u64)>()
+                + extra.branches.capacity() * size_of::<(u32, f64)>()
+        };
+        let window = |window: &VecDeque<Trace>| {
+            size_of::<VecDeque<Trace>>()
+                + window.capacity() * size_of::<Trace>()
+                + window.iter().map(Trace::memory).sum::<usize>()
         };
         size_of::<Self>()
-            + self.id.len()
-            + self.traces.capacity() * size_of::<Trace>()
-            + self.traces.iter().map(Trace::memory).sum::<usize>()
-            + self.events.capacity() * size_of::<Event>()
+            + self.names.memory()
+            + self.record.as_ref().map_or(0, |record| size_of::<Vec<u8>>() + record.capacity())
+            + self.window.as_deref().map_or(0, window)
             + self.tally.memory()
-            + self.keys.as_ref().map_or(0, |keys| keys.capacity() * entry)
-            + self.firsts.capacity() * size_of::<u32>()
-            + self.weighing.as_deref().map_or(0, weighing)
+            + self.extra.as_deref().map_or(0, extra)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_168_bytes() {
+        assert_eq!(size_of::<Question>(), 168);
     }
 }

@@ -1,12 +1,12 @@
 //! The result of a question: winner under the tie rule, abstention, tally and cost.
 
 use crate::question::Question;
-use crate::question::end::{Reason, StopCause};
-use crate::question::trace::{Trace, fnv};
+use crate::question::end::StopCause;
+use crate::question::trace::fnv;
 use crate::spec::Ties;
 use crate::stops::{beta, predictive};
 use crate::tally::KeyId;
-use crate::weights::Weight;
+use crate::watch::Probing;
 
 /// One row of a result's tally.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +74,8 @@ pub struct Outcome {
     pub stop: Option<StopCause>,
     /// What it cost so far.
     pub cost: Cost,
+    /// Weights by key with the last early answers of running traces, under `probe`; by falling weight.
+    pub provisional: Vec<(String, f64)>,
     /// Name of the policy.
     pub policy: String,
     /// Seed of the question.
@@ -84,7 +86,7 @@ impl Question {
     /// Keys of largest count or weight, the older first.
     pub(super) fn tied(&self) -> Vec<KeyId> {
         let keys = 0..self.tally.num_keys() as KeyId;
-        if self.policy.weight == Weight::One {
+        if !self.policy().weighs() {
             let (best, _) = self.tally.top_two();
             return keys
                 .filter(|&key| best > 0 && self.tally.counts()[key as usize] == best)
@@ -97,7 +99,7 @@ impl Question {
 
     /// The winner under the tie rule, if anyone wins, and the tied keys.
     pub(super) fn winner(&self) -> (Option<KeyId>, Vec<KeyId>) {
-        if let Some(elected) = self.elected {
+        if let Some(elected) = self.extra.as_ref().and_then(|extra| extra.elected) {
             return (Some(elected), Vec::new());
         }
         let tied = self.tied();
@@ -106,19 +108,17 @@ impl Question {
             return (first, Vec::new());
         }
         let names = || tied.iter().filter_map(|&key| Some((key, self.name(key)?)));
-        let winner = match self.policy.ties {
+        let winner = match self.policy().ties {
             Ties::First | Ties::More | Ties::All => first,
             Ties::Abstain => None,
             Ties::Greedy => {
-                let greedy = self.traces.first().and_then(|trace| trace.ballot.as_deref());
-                names()
-                    .find(|(_, name)| Some(name.as_str()) == greedy.map(|b| &*b.key))
-                    .map_or(first, |(key, _)| Some(key))
+                let greedy = self.extra.as_ref().and_then(|extra| extra.greedy);
+                greedy.filter(|key| tied.contains(key)).or(first)
             }
             Ties::Random => {
                 let mut sorted: Vec<(KeyId, String)> = names().collect();
                 sorted.sort_by(|x, y| x.1.cmp(&y.1));
-                let mut hash = fnv(0xcbf2_9ce4_8422_2325 ^ self.seed, self.id.as_bytes());
+                let mut hash = fnv(0xcbf2_9ce4_8422_2325 ^ self.seed(), self.id().as_bytes());
                 for (_, name) in &sorted {
                     hash = fnv(hash ^ 0xff, name.as_bytes());
                 }
@@ -126,14 +126,9 @@ impl Question {
                 sorted.get(pick as usize % sorted.len().max(1)).map(|(key, _)| *key)
             }
             Ties::Weight => {
+                let means = self.extra.as_ref().map_or(&[][..], |extra| &extra.means);
                 let mean = |key: KeyId| {
-                    let of = self.traces.iter().filter(|trace| {
-                        trace.ballot.as_deref().and_then(|b| self.key_of(&b.key)) == Some(key)
-                    });
-                    let (sum, num) = of.fold((0.0, 0u64), |(sum, num), trace| {
-                        let stats = trace.stats();
-                        (sum + stats.sum_logprob, num + stats.num_tokens)
-                    });
+                    let (sum, num) = means.get(key as usize).copied().unwrap_or((0.0, 0));
                     sum / num.max(1) as f64
                 };
                 let best = tied.iter().map(|&key| mean(key)).fold(f64::NEG_INFINITY, f64::max);
@@ -144,22 +139,38 @@ impl Question {
     }
 
     fn name(&self, key: KeyId) -> Option<String> {
-        let trace = *self.firsts.get(key as usize)?;
-        self.traces.get(trace as usize)?.ballot.as_ref().map(|ballot| ballot.key.to_string())
+        self.names.get(key).map(|named| named.key.to_owned())
     }
 
-    /// The trace that stands for a key: its ballot of largest weight, the earliest on ties.
-    fn representative(&self, key: KeyId) -> Option<u32> {
-        let first = self.firsts.get(key as usize).copied();
-        let Some(weighing) = &self.weighing else { return first };
-        let of_key = weighing.ballots.iter().zip(&weighing.weights).filter(|((k, _), _)| *k == key);
-        let mut best: Option<(u32, f64)> = None;
-        for (&(_, trace), &weight) in of_key {
-            if best.is_none_or(|(_, most)| weight > most) {
-                best = Some((trace, weight));
+    /// The trace that stands for a key and its answer: that of the ballot of largest weight, the
+    /// earliest on ties.
+    fn representative(&self, key: KeyId) -> Option<(u32, String)> {
+        let first = self.names.get(key)?;
+        let mut best = (first.trace, None, f64::NEG_INFINITY);
+        if let Some(extra) = &self.extra {
+            let w = &extra.weighing;
+            for ((&(k, trace), &weight), raw) in w.ballots.iter().zip(&w.weights).zip(&w.raws) {
+                if k == key && weight > best.2 {
+                    best = (trace, raw.as_deref(), weight);
+                }
             }
         }
-        best.map(|(trace, _)| trace).or(first)
+        Some((best.0, best.1.unwrap_or(first.raw).to_owned()))
+    }
+
+    /// Counted weights and the last early answers of running traces.
+    fn provisional(&self, tally: &[TallyRow]) -> Vec<(String, f64)> {
+        let Some(Probing::Provisional(rho, _)) = self.policy().probe else { return Vec::new() };
+        let mut rows: Vec<(String, f64)> =
+            tally.iter().map(|row| (row.key.clone(), row.weight)).collect();
+        for key in self.last_probes() {
+            match rows.iter_mut().find(|(known, _)| known == key) {
+                Some((_, weight)) => *weight += rho,
+                None => rows.push((key.to_owned(), rho)),
+            }
+        }
+        rows.sort_by(|x, y| y.1.total_cmp(&x.1));
+        rows
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
@@ -187,9 +198,10 @@ impl Question {
             None => share_of(best(0)),
         };
         let margin = share_of(best(0) - best(1));
-        let rule = self.policy.config.abstain;
-        let cast_rate =
-            if self.counted == 0 { 1.0 } else { f64::from(cast) / f64::from(self.counted) };
+        let policy = self.policy();
+        let rule = policy.config.abstain;
+        let counted = self.counted();
+        let cast_rate = if counted == 0 { 1.0 } else { f64::from(cast) / f64::from(counted) };
         let abstained = if self.is_done() {
             [
                 ("ties", winner.is_none() && tied.len() > 1),
@@ -206,31 +218,26 @@ impl Question {
         };
         let winner = winner.filter(|_| abstained.is_none());
         let first = winner.and_then(|key| self.representative(key));
-        let ballot = first.and_then(|trace| self.traces.get(trace as usize)?.ballot.as_ref());
+        let (trace, answer) = first.map_or((None, None), |(trace, raw)| (Some(trace), Some(raw)));
         let entropy = -tally
             .iter()
             .map(|(_, row)| share_of(row.weight))
             .filter(|p| *p > 0.0)
             .map(|p| p * p.ln())
             .sum::<f64>();
-        let rest = self.limit().saturating_sub(self.counted);
-        let plain = self.policy.weight == Weight::One && winner == self.tally.leader();
+        let rest = self.limit().saturating_sub(counted);
+        let plain = !policy.weighs() && winner == self.tally.leader();
         let p_final = (plain && winner.is_some() && rest <= 4096)
             .then(|| predictive::confidence(a, b, rest, 1.0));
-        let (traces, counted) = (self.traces.as_slice(), self.counted as usize);
-        let late = |t: &&Trace| matches!(t.ended, Some(Reason::Stop | Reason::Length));
-        let done = self.is_done();
-        let untouched = if done { self.launched - traces.len() as u32 } else { 0 };
-        let cancelled = |t: &&Trace| match t.ended {
-            Some(reason) => reason == Reason::Cancelled,
-            None => done,
-        };
+        let ended = |t: &u32| self.get(*t).is_some_and(|trace| trace.ended.is_some());
+        let running = (self.base..self.launched).filter(|t| !ended(t)).count() as u32;
+        let tally: Vec<TallyRow> = tally.into_iter().map(|(_, row)| row).collect();
         Outcome {
-            question: self.id.to_string(),
-            winner: ballot.map(|ballot| ballot.key.to_string()),
-            answer: ballot.map(|ballot| ballot.raw.to_string()),
-            trace: first,
-            p_mode: first.map(|_| beta::posterior(a, b)),
+            question: self.id().to_owned(),
+            winner: winner.and_then(|key| self.name(key)),
+            answer,
+            p_mode: trace.map(|_| beta::posterior(a, b)),
+            trace,
             share,
             margin,
             num_tied: self.tied().len() as u32,
@@ -238,27 +245,20 @@ impl Question {
             abstained,
             p_final,
             entropy: entropy.max(0.0),
-            tally: tally.into_iter().map(|(_, row)| row).collect(),
+            provisional: self.provisional(&tally),
+            tally,
             num_cast: cast,
-            num_none: self.num_none,
-            stop: self.stop,
+            num_none: counted - cast,
+            stop: self.stop.cause(policy),
             cost: Cost {
-                samples: self.counted,
+                samples: counted,
                 launched: self.launched,
-                cancelled: traces.iter().filter(cancelled).count() as u32 + untouched,
-                late: match done {
-                    true if self.policy.arrival => {
-                        let ended = traces.iter().filter(late).count();
-                        let casting = counted.min(ended);
-                        (ended - casting) as u32
-                    }
-                    true => traces.iter().skip(counted).filter(late).count() as u32,
-                    false => 0,
-                },
-                tokens: traces.iter().map(|trace| trace.stats().num_tokens).sum(),
+                cancelled: self.cancelled + if self.is_done() { running } else { 0 },
+                late: self.late,
+                tokens: self.num_tokens(),
             },
-            policy: self.policy.name(),
-            seed: self.seed,
+            policy: policy.name(),
+            seed: self.seed(),
         }
     }
 }

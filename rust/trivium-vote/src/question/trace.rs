@@ -1,10 +1,9 @@
-//! What a question keeps of its traces: as little as the policy and the replay log read.
-//!
-//! A running trace of which nothing has been reported takes no memory; one that has ended without
-//! statistics of its own takes 56 bytes and its answer.
+//! What a question keeps of a trace that runs, or that has ended before an earlier one: what the
+//! policy reads. A trace that is counted leaves its ballot in the tally and its line in the log.
 
 use crate::question::end::Reason;
-use crate::weights::conf::Groups;
+use crate::tally::KeyId;
+use crate::watch::Watch;
 
 /// Statistics of one trace.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -25,11 +24,21 @@ pub(crate) struct Given {
     pub(crate) weight: Option<f64>,
 }
 
-/// A ballot before it is counted: the key and the answer as written.
+/// The key of a ballot that is not counted yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Said {
+    /// One that a counted ballot has.
+    Known(KeyId),
+    /// Its canonical form.
+    New(Box<str>),
+}
+
+/// A ballot before it is counted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ballot {
-    pub(crate) key: Box<str>,
-    pub(crate) raw: Box<str>,
+    pub(crate) key: Said,
+    /// The answer as written; none where it is that of the key's first ballot.
+    pub(crate) raw: Option<Box<str>>,
     /// Hash of the whole text: equal texts are one path.
     pub(crate) path: u64,
 }
@@ -39,27 +48,35 @@ pub(crate) fn fnv(start: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(start, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// How a trace ended, until it is counted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) reason: Reason,
+    pub(crate) ballot: Option<Ballot>,
+    pub(crate) given: Given,
+}
+
 /// One trace.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
     num_tokens: u64,
     sum_logprob: f64,
     sum_conf: f64,
-    /// Boxed, because most traces have none of it.
-    given: Option<Box<Given>>,
-    /// Group confidences, for policies that read them.
-    pub(crate) groups: Option<Box<Groups>>,
-    pub(crate) ballot: Option<Box<Ballot>>,
-    pub(crate) ended: Option<Reason>,
+    /// What policies about running traces read.
+    pub(crate) watch: Option<Box<Watch>>,
+    pub(crate) ended: Option<Box<Ended>>,
 }
 
 impl Trace {
     /// A trace that has ended.
-    pub(crate) fn ended(reason: Reason, ballot: Option<Ballot>, stats: TraceStats) -> Self {
-        let TraceStats { num_tokens, sum_logprob, sum_conf, given } = stats;
-        let given = (given != Given::default()).then(|| Box::new(given));
-        let ballot = ballot.map(Box::new);
-        Self { num_tokens, sum_logprob, sum_conf, given, groups: None, ballot, ended: Some(reason) }
+    pub(crate) fn ended(ended: Ended, stats: &TraceStats) -> Self {
+        Self {
+            num_tokens: stats.num_tokens,
+            sum_logprob: stats.sum_logprob,
+            sum_conf: stats.sum_conf,
+            watch: None,
+            ended: Some(Box::new(ended)),
+        }
     }
 
     /// Adds a token.
@@ -74,32 +91,30 @@ impl Trace {
         (self.sum_logprob, self.sum_conf) = (logprob, conf);
     }
 
+    /// Number of its tokens.
+    pub(crate) fn num_tokens(&self) -> u64 {
+        self.num_tokens
+    }
+
     /// Its statistics.
     pub(crate) fn stats(&self) -> TraceStats {
         TraceStats {
             num_tokens: self.num_tokens,
             sum_logprob: self.sum_logprob,
             sum_conf: self.sum_conf,
-            given: self.given.as_deref().copied().unwrap_or_default(),
+            given: self.ended.as_ref().map(|ended| ended.given).unwrap_or_default(),
         }
     }
 
     /// Bytes held outside of this value.
     pub(crate) fn memory(&self) -> usize {
-        let ballot = |b: &Ballot| size_of::<Ballot>() + b.key.len() + b.raw.len();
-        self.given.as_ref().map_or(0, |_| size_of::<Given>())
-            + self.groups.as_ref().map_or(0, |g| size_of::<Groups>() + g.memory())
-            + self.ballot.as_deref().map_or(0, ballot)
+        let text = |said: &Said| match said {
+            Said::Known(_) => 0,
+            Said::New(key) => key.len(),
+        };
+        let ballot = |b: &Ballot| text(&b.key) + b.raw.as_ref().map_or(0, |raw| raw.len());
+        let ended = |e: &Ended| size_of::<Ended>() + e.ballot.as_ref().map_or(0, ballot);
+        self.watch.as_deref().map_or(0, |watch| size_of::<Watch>() + watch.memory())
+            + self.ended.as_deref().map_or(0, ended)
     }
-}
-
-/// What happened, in order: enough, with the traces, to replay the question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// The host was told to launch this many more traces.
-    Launch(u32),
-    /// This trace ended.
-    Finish(u32),
-    /// The host closed the question.
-    Close,
 }

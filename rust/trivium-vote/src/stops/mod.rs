@@ -1,6 +1,7 @@
 //! Stop rules: asked after each trace in launch order, they answer whether more ballots would pay.
 //!
-//! Rules of one vote are joined by *or*. In live use every vote is also wrapped by [`locked`] in its
+//! Rules of one vote are joined by *or*; those of one string joined by `&` must all fire, as in
+//! `beta:0.9&least:6`. In live use every vote is also wrapped by [`locked`] in its
 //! tie-aware form, which changes no answer; under a reference's name (`bare`) the rules stand alone
 //! and `locked` is strict, as published.
 //!
@@ -42,6 +43,8 @@ pub const NAMES: &[&str] = &[
     "last_finish:K",
     "share:S",
     "posterior:T:C",
+    "agree:K",
+    "least:N",
     "rpc",
     "best",
 ];
@@ -86,6 +89,10 @@ pub enum Rule {
     Share(f64, u32),
     /// Stops when the posterior of the leader, tempered by the first, reaches the second.
     Posterior(f64, f64),
+    /// Stops when the last so many traces agree: for chains that read each other's answers.
+    Agree(u32),
+    /// Stops once this many ballots are cast: with `&`, the least number for other rules.
+    Least(u32),
     /// Perplexity consistency with reasoning pruning: stops at the budget.
     Rpc,
     /// The recommended rule without side information, see [`best`].
@@ -93,6 +100,14 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Reads rules joined by `&`.
+    ///
+    /// # Errors
+    /// Those of [`Rule::parse`].
+    pub fn parse_all(text: &str) -> Result<Vec<Self>> {
+        text.split('&').map(|rule| Self::parse(rule.trim())).collect()
+    }
+
     /// Reads a rule's name and parameters.
     ///
     /// # Errors
@@ -123,6 +138,8 @@ impl Rule {
                 let temper = args.number(0.5, "a temper above 0", |t| t > 0.0)?;
                 Self::Posterior(temper, args.level(0.99)?)
             }
+            "agree" => Self::Agree(args.count(3)?),
+            "least" => Self::Least(args.count(4)?),
             "first_finish" => {
                 let compat = args.take("compat");
                 let finishes = args.count(1)?;
@@ -154,6 +171,8 @@ impl Rule {
             Self::LastFinish { .. } => "last_finish",
             Self::Share(..) => "share",
             Self::Posterior(..) => "posterior",
+            Self::Agree(_) => "agree",
+            Self::Least(_) => "least",
             Self::Rpc => "rpc",
             Self::Best => "best",
         }
@@ -191,7 +210,7 @@ impl fmt::Display for Rule {
             Self::Beta(x) | Self::Dirichlet(x) | Self::Ppr(x) | Self::Double(x) => {
                 write!(f, ":{x}")
             }
-            Self::Esc(window) => write!(f, ":{window}"),
+            Self::Esc(count) | Self::Agree(count) | Self::Least(count) => write!(f, ":{count}"),
             Self::Predictive(level, 1.0) => write!(f, ":{level}"),
             Self::Predictive(level, prior) => write!(f, ":{level}:{prior}"),
             Self::Share(share, least) => write!(f, ":{share}:{least}"),
@@ -265,8 +284,8 @@ impl Args<'_> {
 pub enum Fired {
     /// No completion could change the winner.
     Locked,
-    /// This rule of the policy.
-    Rule(Rule),
+    /// This one of the policy's rules, by its place.
+    Rule(usize),
 }
 
 /// What weighted ballots add up to, for rules that read it.
@@ -292,7 +311,7 @@ enum Table {
 /// The rules of one policy, compiled for one budget: immutable and shared.
 #[derive(Debug, Clone)]
 pub struct Stops {
-    rules: Vec<(Rule, Table)>,
+    rules: Vec<Vec<(Rule, Table)>>,
     /// Replays under a reference's name: no wrapper, `locked` strict.
     bare: bool,
     /// Ties do not go to the oldest key: `locked` is strict.
@@ -302,6 +321,12 @@ pub struct Stops {
 impl Stops {
     /// Compiles rules for a budget of `budget` traces.
     pub fn new(rules: &[Rule], budget: u32, bare: bool) -> Self {
+        let alone: Vec<Vec<Rule>> = rules.iter().map(|&rule| vec![rule]).collect();
+        Self::all_of(&alone, budget, bare)
+    }
+
+    /// As [`Stops::new`], for lists of rules that must all fire.
+    pub fn all_of(rules: &[Vec<Rule>], budget: u32, bare: bool) -> Self {
         let compile = |&rule: &Rule| {
             let table = match rule {
                 // The Dirichlet rule never fires where the Beta rule does not.
@@ -317,7 +342,8 @@ impl Stops {
             };
             (rule, table)
         };
-        Self { rules: rules.iter().map(compile).collect(), bare, strict: bare }
+        let rules = rules.iter().map(|all| all.iter().map(compile).collect()).collect();
+        Self { rules, bare, strict: bare }
     }
 
     /// The same rules for votes whose ties do not go to the oldest key.
@@ -331,10 +357,21 @@ impl Stops {
     /// `dirichlet` once `beta` would stop.
     pub fn check(&self, tally: &Tally, rest: u32) -> Option<Fired> {
         let fires = |&(rule, ref table): &(Rule, Table)| self.fires(rule, table, tally, rest);
-        match self.rules.iter().find(|rule| fires(rule)) {
-            Some((Rule::Locked, _)) => Some(Fired::Locked),
-            Some((rule, _)) => Some(Fired::Rule(*rule)),
-            None => (!self.bare && self.is_locked(tally, rest)).then_some(Fired::Locked),
+        self.first_of(|all| all.iter().all(fires), || self.is_locked(tally, rest))
+    }
+
+    /// The first list of rules that fires, or the wrapper.
+    fn first_of(
+        &self,
+        fires: impl Fn(&[(Rule, Table)]) -> bool,
+        locked: impl FnOnce() -> bool,
+    ) -> Option<Fired> {
+        match self.rules.iter().position(|all| fires(all)) {
+            Some(place) if matches!(self.rules[place][..], [(Rule::Locked, _)]) => {
+                Some(Fired::Locked)
+            }
+            Some(place) => Some(Fired::Rule(place)),
+            None => (!self.bare && locked()).then_some(Fired::Locked),
         }
     }
 
@@ -359,6 +396,8 @@ impl Stops {
             (Rule::FirstFinish { finishes, compat, .. }, _) => {
                 first_finish::stops(tally, finishes, compat)
             }
+            (Rule::Agree(num), _) => tally.streak().is_some_and(|(_, run)| run >= num),
+            (Rule::Least(least), _) => tally.num_cast() >= least,
             _ => false,
         }
     }
@@ -383,20 +422,22 @@ impl Stops {
             Rule::FirstFinish { finishes, compat, .. } => {
                 first_finish::stops(tally, finishes, compat)
             }
+            Rule::Agree(num) => tally.streak().is_some_and(|(_, run)| run >= num),
+            Rule::Least(least) => tally.num_cast() >= least,
             _ => false,
         };
-        match self.rules.iter().map(|(rule, _)| *rule).find(|&rule| fires(rule)) {
-            Some(Rule::Locked) => Some(Fired::Locked),
-            Some(rule) => Some(Fired::Rule(rule)),
-            None => (!self.bare && locked).then_some(Fired::Locked),
-        }
+        self.first_of(|all| all.iter().all(|(rule, _)| fires(*rule)), || locked)
     }
 
     /// The key that a stop elects in place of the leader: under its reference's name, `esc` elects
     /// its window's.
     pub fn elects(&self, fired: Fired, tally: &Tally) -> Option<KeyId> {
         match fired {
-            Fired::Rule(Rule::Esc(_)) if self.bare => tally.streak().map(|(key, _)| key),
+            Fired::Rule(place)
+                if self.bare && matches!(self.rules.get(place)?[..], [(Rule::Esc(_), _)]) =>
+            {
+                tally.streak().map(|(key, _)| key)
+            }
             _ => tally.leader(),
         }
     }
@@ -406,7 +447,7 @@ impl Stops {
     }
 
     fn is_locked(&self, tally: &Tally, rest: u32) -> bool {
-        if self.rules.iter().any(|(rule, _)| rule.by_arrival()) {
+        if self.by_arrival() {
             return false;
         }
         if self.strict { locked::strict(tally, rest) } else { locked::tie_aware(tally, rest) }
@@ -415,28 +456,36 @@ impl Stops {
     /// A number `d` of further ballots below which no sequence of them stops, `1 <= d <= rest`
     /// (0 if `rest` is).
     pub fn need(&self, tally: &Tally, rest: u32) -> u32 {
-        let (a, b) = tally.top_two();
-        let mut need = rest;
-        for (rule, table) in &self.rules {
-            let rule_needs = match (rule, table) {
-                (Rule::Locked, _) => locked::need(tally, rest),
-                (_, Table::Beta(table)) => table.need(a, b),
-                (_, Table::Ppr(table)) => table.need(a, b),
-                (_, Table::Predictive(table)) => table.need(a, b, rest),
-                (_, Table::Best(table)) => table.need(tally, rest),
-                (Rule::Esc(window), _) => esc::need(tally, *window),
-                (Rule::Double(_), _) => double::need(tally, self.first_look()),
-                (Rule::Share(_, least), _) => least.saturating_sub(tally.num_cast()),
-                (Rule::Posterior(..), _) => 1,
-                _ => rest,
-            };
-            need = need.min(rule_needs);
-        }
-        let arrival = self.rules.iter().any(|(rule, _)| rule.by_arrival());
-        if !self.bare && !arrival {
+        let needs = |(rule, table): &(Rule, Table)| self.need_of(*rule, table, tally, rest);
+        let all = |all: &Vec<(Rule, Table)>| all.iter().map(needs).max().unwrap_or(rest);
+        let mut need = self.rules.iter().map(all).min().unwrap_or(rest).min(rest);
+        if !self.bare && !self.by_arrival() {
             need = need.min(locked::need(tally, rest));
         }
         need.max(1).min(rest)
+    }
+
+    fn by_arrival(&self) -> bool {
+        self.rules.iter().flatten().any(|(rule, _)| rule.by_arrival())
+    }
+
+    fn need_of(&self, rule: Rule, table: &Table, tally: &Tally, rest: u32) -> u32 {
+        let (a, b) = tally.top_two();
+        match (rule, table) {
+            (Rule::Locked, _) => locked::need(tally, rest),
+            (_, Table::Beta(table)) => table.need(a, b),
+            (_, Table::Ppr(table)) => table.need(a, b),
+            (_, Table::Predictive(table)) => table.need(a, b, rest),
+            (_, Table::Best(table)) => table.need(tally, rest),
+            (Rule::Esc(window), _) => esc::need(tally, window),
+            (Rule::Double(_), _) => double::need(tally, self.first_look()),
+            (Rule::Share(_, least) | Rule::Least(least), _) => {
+                least.saturating_sub(tally.num_cast())
+            }
+            (Rule::Agree(num), _) => num.saturating_sub(tally.streak().map_or(0, |(_, run)| run)),
+            (Rule::Posterior(..), _) => 1,
+            _ => rest,
+        }
     }
 }
 
@@ -479,12 +528,27 @@ mod tests {
             "last_finish:2",
             "share:0.95:16",
             "posterior:0.5:0.99",
+            "least:6",
+            "agree:3",
             "rpc",
             "best",
         ] {
             assert_eq!(Rule::parse(name).unwrap().to_string(), name);
         }
         assert_eq!(Rule::parse("beta").unwrap(), Rule::Beta(0.95));
+    }
+
+    #[test]
+    fn rules_joined_by_and_must_all_fire() {
+        let both = Rule::parse_all("beta:0.9 & least:5").unwrap();
+        let stops = Stops::all_of(&[both, vec![Rule::Locked]], 40, true);
+        let mut tally = Tally::default();
+        (0..4).for_each(|_| tally.cast(0));
+        assert_eq!(stops.check(&tally, 36), None);
+        assert_eq!(stops.need(&tally, 36), 1);
+        tally.cast(0);
+        assert_eq!(stops.check(&tally, 35), Some(Fired::Rule(0)));
+        assert!(Rule::parse_all("beta&").is_err() && Rule::parse_all("").is_err());
     }
 
     proptest! {
@@ -495,7 +559,7 @@ mod tests {
             next in prop::collection::vec(prop::option::weighted(0.9, 0u32..4), 40),
             greedy in any::<bool>(),
             bare in any::<bool>(),
-            which in 0usize..11,
+            which in 0usize..13,
         ) {
             let rules = [
                 Rule::Majority,
@@ -509,6 +573,8 @@ mod tests {
                 Rule::Double(0.6),
                 Rule::Share(0.8, 4),
                 Rule::Best,
+                Rule::Least(9),
+                Rule::Agree(3),
             ];
             let stops = Stops::new(&[rules[which]], 40, bare);
             let mut tally = Tally::default();

@@ -7,6 +7,40 @@
 //! self-certainty is its divergence from the uniform law, `-(1/V) sum ln(V p_v)`, and traces vote by
 //! Borda count of their rank.
 
+use trivium_core::Result;
+
+/// Which confidence of a trace counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceConf {
+    /// That of its least confident group.
+    Lowest,
+    /// That of its last group.
+    Tail,
+    /// Mean of the lowest tenth of its groups.
+    Bottom,
+    /// Mean of its tokens.
+    Mean,
+}
+
+impl TraceConf {
+    const ALL: [(&'static str, Self); 4] = [
+        ("lowest", Self::Lowest),
+        ("tail", Self::Tail),
+        ("bottom", Self::Bottom),
+        ("mean", Self::Mean),
+    ];
+
+    pub(crate) fn parse(name: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(text, _)| *text == name).map(|(_, how)| *how);
+        let names = Self::ALL.map(|(text, _)| text);
+        found.ok_or_else(|| crate::spec::unknown("weight", name, &names, &[]))
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, how)| *how == self).map_or("", |(text, _)| text)
+    }
+}
+
 /// Token confidence: `-(1/k) sum ln P_j` over the `k` largest log-probabilities.
 pub fn token_confidence(logprobs: &[f64], k: usize) -> f64 {
     let mut top = logprobs.to_vec();
@@ -71,12 +105,20 @@ pub struct Groups {
     lowest: f64,
     num: u64,
     total: f64,
+    /// Confidences of all groups, if the lowest tenth of them counts.
+    all: Option<Vec<f32>>,
 }
 
 impl Groups {
+    /// An empty trace that keeps all of its groups: 4 bytes a token, for [`TraceConf::Bottom`].
+    pub fn keeping(window: u32) -> Self {
+        Self { all: Some(Vec::new()), ..Self::new(window) }
+    }
+
     /// An empty trace with windows of `window` tokens, at least 1.
     pub fn new(window: u32) -> Self {
         Self {
+            all: None,
             ring: Vec::new(),
             window: window.max(1),
             at: 0,
@@ -110,6 +152,9 @@ impl Groups {
         }
         let group = self.sum / n as f64;
         self.lowest = self.lowest.min(group);
+        if let Some(all) = &mut self.all {
+            all.push(group as f32);
+        }
         Some(group)
     }
 
@@ -128,9 +173,30 @@ impl Groups {
         if self.ring.is_empty() { 0.0 } else { self.sum / self.ring.len() as f64 }
     }
 
-    /// Bytes held by the ring.
+    /// Mean of the lowest tenth of the groups, at least one; the lowest, unless all were kept.
+    pub fn bottom(&self) -> f64 {
+        match &self.all {
+            Some(all) if !all.is_empty() => {
+                lowest_part(all.iter().map(|&x| x.into()).collect(), 0.1)
+            }
+            _ => self.lowest(),
+        }
+    }
+
+    /// The confidence of the trace.
+    pub fn confidence(&self, how: TraceConf) -> f64 {
+        match how {
+            TraceConf::Lowest => self.lowest(),
+            TraceConf::Tail => self.tail(),
+            TraceConf::Bottom => self.bottom(),
+            TraceConf::Mean => self.mean(),
+        }
+    }
+
+    /// Bytes held by the ring and the groups.
     pub(crate) fn memory(&self) -> usize {
-        self.ring.capacity() * size_of::<f32>()
+        let all = self.all.as_ref().map_or(0, Vec::capacity);
+        (self.ring.capacity() + all) * size_of::<f32>()
     }
 }
 
@@ -138,10 +204,14 @@ impl Groups {
 /// at least one. `fraction` is the tenth.
 pub fn bottom(confs: &[f64], window: u32, fraction: f64) -> f64 {
     let mut ring = Groups::new(window);
-    let mut groups: Vec<f64> = confs.iter().filter_map(|&c| ring.push(c)).collect();
+    let groups: Vec<f64> = confs.iter().filter_map(|&c| ring.push(c)).collect();
     if groups.is_empty() {
         return ring.mean();
     }
+    lowest_part(groups, fraction)
+}
+
+fn lowest_part(mut groups: Vec<f64>, fraction: f64) -> f64 {
     groups.sort_unstable_by(f64::total_cmp);
     let num = ((fraction * groups.len() as f64) as usize).max(1);
     groups[..num].iter().sum::<f64>() / num as f64
@@ -188,6 +258,18 @@ mod tests {
         near(ring.mean(), 12.0);
         near(bottom(&confs, 3, 0.1), 9.3333);
         near(bottom(&confs, 100, 0.1), 12.0);
+        let mut kept = Groups::keeping(3);
+        for &c in &confs {
+            kept.push(c);
+        }
+        for (how, expected) in [
+            (TraceConf::Lowest, 9.3333),
+            (TraceConf::Tail, 13.3333),
+            (TraceConf::Bottom, 9.3333),
+            (TraceConf::Mean, 12.0),
+        ] {
+            near(kept.confidence(how), expected);
+        }
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //! | name | weight of ballot `i` | method |
 //! |---|---|---|
 //! | `one` | 1 | majority |
-//! | `normalised`, `unnormalised` | `exp(S/T)`, `exp(S)` | Self-Consistency |
+//! | `normalised`, `unnormalised` | `exp(S/T)`, `exp(S)`; with `:mean` their mean by key | Self-Consistency |
 //! | `inverse_entropy` | `1 / max(H, 1e-10)` | The Sequential Edge |
 //! | `cisc:tau` | `exp(c / tau)`, the largest 1 | Confidence Improves Self-Consistency |
 //! | `borda:p` | `(N - rank + 1)^p` by confidence | self-certainty |
-//! | `deepconf:eta` | confidence, the best `eta` per cent only | `DeepConf` |
+//! | `deepconf:eta:how` | confidence (`lowest`, `tail`, `bottom`, `mean`), the best `eta` per cent only | `DeepConf` |
+//! | `soft:how` | only the path of largest `mean`, `min` or `prod` of its tokens' probabilities | Soft-SC |
+//! | `leaf` | product of `1 / branches` where its path was forked | `TreePO` |
 //! | `log_odds` | weight of the trace's source, see [`reliability`] and [`logit`] | Nitzan-Paroush |
 //! | `length:beta` | `exp(-beta (T - T_min) / T_min)` | soft first finish |
 //! | `reward`, `reward:tau` | `max(r, 0)`, `exp(r / tau)` | weighted best-of-N |
@@ -27,6 +29,8 @@ pub mod logit;
 pub mod reliability;
 pub mod weibull;
 
+use conf::TraceConf;
+use rustc_hash::FxHashMap;
 use std::fmt;
 use trivium_core::{Error, Result};
 
@@ -49,6 +53,8 @@ pub struct BallotStats {
     pub weight: Option<f64>,
     /// Hash of its path: equal paths are one path.
     pub path: u64,
+    /// Logarithm of the number of branches its path was forked into, level by level.
+    pub ln_branches: f64,
 }
 
 impl BallotStats {
@@ -58,23 +64,38 @@ impl BallotStats {
     }
 }
 
+/// What a trace's tokens are summed up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Soft {
+    /// Mean probability.
+    Mean,
+    /// Least probability.
+    Min,
+    /// Product of all.
+    Prod,
+}
+
 /// A weighting scheme.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weight {
     /// Every ballot counts 1.
     One,
-    /// Length-normalised probability.
-    Normalised,
-    /// Probability.
-    Unnormalised,
+    /// Length-normalised probability; whether keys are compared by their mean.
+    Normalised(bool),
+    /// Probability; whether keys are compared by their mean.
+    Unnormalised(bool),
     /// One over the mean entropy.
     InverseEntropy,
     /// Softmax of the confidence at a temperature.
     Cisc(f64),
     /// A power of the rank by confidence.
     Borda(f64),
-    /// Confidence of the best traces; how many of them in per cent.
-    DeepConf(f64),
+    /// Confidence of the best traces; how many of them in per cent, and which confidence.
+    DeepConf(f64, TraceConf),
+    /// The trace of largest token probability alone.
+    Soft(Soft),
+    /// One over the number of branches.
+    Leaf,
     /// Log-odds of the source.
     LogOdds,
     /// Exponential in the excess length.
@@ -94,12 +115,14 @@ pub enum Weight {
 /// The names that [`Weight::parse`] knows.
 pub const NAMES: &[&str] = &[
     "one",
-    "normalised",
-    "unnormalised",
+    "normalised:mean",
+    "unnormalised:mean",
     "inverse_entropy",
     "cisc:TAU",
     "borda:P",
-    "deepconf:ETA",
+    "deepconf:ETA:lowest",
+    "soft:mean",
+    "leaf",
     "log_odds",
     "length:BETA",
     "reward",
@@ -129,19 +152,36 @@ impl Weight {
             None => Ok(weight),
             Some(_) => Err(Error::input("weight", format!("{name} takes no parameter: {text}"))),
         };
+        let mean = || match parameter {
+            None => Ok(false),
+            Some("mean") => Ok(true),
+            Some(_) => Err(Error::input("weight", format!("{text}: the parameter is \"mean\""))),
+        };
         match name {
             "one" => plain(Self::One),
-            "normalised" => plain(Self::Normalised),
-            "unnormalised" => plain(Self::Unnormalised),
+            "normalised" => mean().map(Self::Normalised),
+            "unnormalised" => mean().map(Self::Unnormalised),
+            "leaf" => plain(Self::Leaf),
+            "soft" => match parameter.unwrap_or("mean") {
+                "mean" => Ok(Self::Soft(Soft::Mean)),
+                "min" => Ok(Self::Soft(Soft::Min)),
+                "prod" => Ok(Self::Soft(Soft::Prod)),
+                _ => Err(Error::input("weight", format!("{text}: choose mean, min or prod"))),
+            },
             "inverse_entropy" => plain(Self::InverseEntropy),
             "cisc" => Ok(Self::Cisc(number(1.0)?)),
             "borda" => Ok(Self::Borda(number(0.5)?)),
             "deepconf" => {
-                let eta = number(100.0)?;
-                if eta > 100.0 {
-                    return Err(Error::input("weight", format!("{text}: at most 100 per cent")));
-                }
-                Ok(Self::DeepConf(eta))
+                let (eta, how) = match parameter.map(|p| p.split_once(':').unwrap_or((p, "lowest")))
+                {
+                    None => (Some(100.0), "lowest"),
+                    Some((eta, how)) => (eta.parse().ok(), how),
+                };
+                let how = TraceConf::parse(how)?;
+                let eta = eta.filter(|eta| *eta > 0.0 && *eta <= 100.0).ok_or_else(|| {
+                    Error::input("weight", format!("{text} needs a share in (0, 100] per cent"))
+                })?;
+                Ok(Self::DeepConf(eta, how))
             }
             "log_odds" => plain(Self::LogOdds),
             "length" => Ok(Self::Length(number(1.0)?)),
@@ -157,7 +197,17 @@ impl Weight {
 
     /// Largest weight a ballot can have, where it is known beforehand.
     pub fn bound(self) -> Option<f64> {
-        matches!(self, Self::One | Self::Normalised | Self::Unnormalised).then_some(1.0)
+        let below_one =
+            matches!(self, Self::One | Self::Normalised(false) | Self::Unnormalised(false));
+        (below_one || self == Self::Leaf).then_some(1.0)
+    }
+
+    /// Whether the scheme reads more than the answer and the tokens before it.
+    pub(crate) fn reads_whole_text(self) -> bool {
+        matches!(
+            self,
+            Self::Reward | Self::RewardExp(_) | Self::Paths(_) | Self::Perplexity | Self::Length(_)
+        )
     }
 
     /// What makes ballots of this scheme dependent on each other, so that tests which take them for
@@ -166,6 +216,8 @@ impl Weight {
         match self {
             Self::InverseEntropy => Some("each chain reads the answers before it"),
             Self::Paths(_) => Some("equal paths are counted once"),
+            Self::Leaf => Some("branches of one tree share their beginning"),
+            Self::Soft(_) | Self::Perplexity => Some("one path decides"),
             _ => None,
         }
     }
@@ -194,15 +246,22 @@ impl Weight {
         let mean = || ballots.iter().map(BallotStats::mean_logprob).collect::<Vec<_>>();
         let weights = match self {
             Self::One => vec![1.0; ballots.len()],
-            Self::Normalised => mean().into_iter().map(f64::exp).collect(),
+            Self::Normalised(by_mean) => {
+                averaged(mean().into_iter().map(f64::exp).collect(), keys, by_mean)
+            }
             // Shifted by the largest, so that ten thousand tokens do not underflow.
-            Self::Unnormalised => tilted(ballots.iter().map(|b| b.sum_logprob).collect(), 1.0),
+            Self::Unnormalised(by_mean) => {
+                let sums = ballots.iter().map(|b| b.sum_logprob).collect();
+                averaged(tilted(sums, 1.0), keys, by_mean)
+            }
+            Self::Leaf => ballots.iter().map(|b| (-b.ln_branches).exp()).collect(),
+            Self::Soft(_) => only_best(&conf()?),
             Self::InverseEntropy => {
                 each("entropy", &|b| b.entropy)?.into_iter().map(entropy::inverse).collect()
             }
             Self::Cisc(tau) => tilted(conf()?, tau),
             Self::Borda(power) => conf::borda(&conf()?, power),
-            Self::DeepConf(eta) => conf::top_percent(&conf()?, eta),
+            Self::DeepConf(eta, _) => conf::top_percent(&conf()?, eta),
             Self::LogOdds => {
                 each("known source", &|b| b.source.and_then(|s| log_odds.get(s as usize).copied()))?
             }
@@ -215,14 +274,12 @@ impl Weight {
                 each("reward", &|b| b.reward)?.into_iter().map(|r| r.max(0.0)).collect()
             }
             Self::RewardExp(tau) => tilted(each("reward", &|b| b.reward)?, tau),
-            Self::Perplexity => {
-                let mean = mean();
-                let best = mean.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let first = mean.iter().position(|&m| m == best);
-                let only = |i| if Some(i) == first { best.exp() } else { 0.0 };
-                (0..ballots.len()).map(only).collect()
+            Self::Perplexity => only_best(&mean().into_iter().map(f64::exp).collect::<Vec<_>>()),
+            Self::Paths(prune) => {
+                let p: Vec<f64> = mean().into_iter().map(f64::exp).collect();
+                let kept = if prune && p.len() > 2 { weibull::keep(&p) } else { Vec::new() };
+                distinct_paths(keys, ballots, &kept)
             }
-            Self::Paths(prune) => distinct_paths(keys, ballots, prune),
             Self::User => each("weight", &|b| b.weight)?,
         };
         match weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
@@ -239,12 +296,19 @@ impl fmt::Display for Weight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One => f.write_str("one"),
-            Self::Normalised => f.write_str("normalised"),
-            Self::Unnormalised => f.write_str("unnormalised"),
+            Self::Normalised(false) => f.write_str("normalised"),
+            Self::Normalised(true) => f.write_str("normalised:mean"),
+            Self::Unnormalised(false) => f.write_str("unnormalised"),
+            Self::Unnormalised(true) => f.write_str("unnormalised:mean"),
+            Self::Soft(Soft::Mean) => f.write_str("soft:mean"),
+            Self::Soft(Soft::Min) => f.write_str("soft:min"),
+            Self::Soft(Soft::Prod) => f.write_str("soft:prod"),
+            Self::Leaf => f.write_str("leaf"),
             Self::InverseEntropy => f.write_str("inverse_entropy"),
             Self::Cisc(tau) => write!(f, "cisc:{tau}"),
             Self::Borda(power) => write!(f, "borda:{power}"),
-            Self::DeepConf(eta) => write!(f, "deepconf:{eta}"),
+            Self::DeepConf(eta, TraceConf::Lowest) => write!(f, "deepconf:{eta}"),
+            Self::DeepConf(eta, how) => write!(f, "deepconf:{eta}:{}", how.name()),
             Self::LogOdds => f.write_str("log_odds"),
             Self::Length(beta) => write!(f, "length:{beta}"),
             Self::Reward => f.write_str("reward"),
@@ -257,21 +321,40 @@ impl fmt::Display for Weight {
     }
 }
 
+/// The largest value, at its first place; 0 elsewhere.
+fn only_best(values: &[f64]) -> Vec<f64> {
+    let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let first = values.iter().position(|&m| m == best);
+    (0..values.len()).map(|i| if Some(i) == first { best } else { 0.0 }).collect()
+}
+
+/// Weights whose sums by key are means, if asked for.
+fn averaged(mut weights: Vec<f64>, keys: &[u32], by_mean: bool) -> Vec<f64> {
+    if by_mean {
+        let mut counts: FxHashMap<u32, u32> = FxHashMap::default();
+        keys.iter().for_each(|&key| *counts.entry(key).or_default() += 1);
+        for (weight, key) in weights.iter_mut().zip(keys) {
+            *weight /= f64::from(counts[key]);
+        }
+    }
+    weights
+}
+
 /// `exp((x - max x) / tau)`: softmax up to a factor, which no comparison inside a question sees.
 fn tilted(values: Vec<f64>, tau: f64) -> Vec<f64> {
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     values.into_iter().map(|x| ((x - most) / tau).exp()).collect()
 }
 
-/// Perplexity consistency: each distinct path of a key weighs its normalised probability, once.
-fn distinct_paths(keys: &[u32], ballots: &[BallotStats], prune: bool) -> Vec<f64> {
-    let p: Vec<f64> = ballots.iter().map(|b| b.mean_logprob().exp()).collect();
-    let kept = if prune && p.len() > 2 { weibull::keep(&p) } else { vec![true; p.len()] };
+/// Perplexity consistency: each distinct path of a key that was kept weighs its normalised
+/// probability, once.
+pub(crate) fn distinct_paths(keys: &[u32], ballots: &[BallotStats], kept: &[bool]) -> Vec<f64> {
     let mut seen = rustc_hash::FxHashSet::default();
-    (0..p.len())
-        .map(|i| {
+    (ballots.iter().enumerate())
+        .map(|(i, ballot)| {
             let key = keys.get(i).copied().unwrap_or(0);
-            if kept[i] && seen.insert((key, ballots[i].path)) { p[i] } else { 0.0 }
+            let counts = kept.get(i) != Some(&false) && seen.insert((key, ballot.path));
+            if counts { ballot.mean_logprob().exp() } else { 0.0 }
         })
         .collect()
 }
@@ -321,13 +404,18 @@ mod tests {
     fn probability_weights_have_their_published_values() {
         let rows = ballots(&[(-10.0, 20), (-12.0, 40), (-9.0, 30)]);
         let keys = [0, 1, 1];
-        let w = Weight::Normalised.weigh(&keys, &rows, &[]).unwrap();
+        let w = Weight::Normalised(false).weigh(&keys, &rows, &[]).unwrap();
         close(&sums(&keys, &w), &[0.606_530_66, 1.481_636_44]);
-        let w = Weight::Unnormalised.weigh(&keys, &rows, &[]).unwrap();
+        let w = Weight::Normalised(true).weigh(&keys, &rows, &[]).unwrap();
+        close(&sums(&keys, &w), &[0.606_530_66, 0.740_818_221]);
+        let w = Weight::Unnormalised(false).weigh(&keys, &rows, &[]).unwrap();
         let sums = sums(&keys, &w);
         assert!((sums[1] / sums[0] - 1.295_540_16e-4 / 4.539_992_98e-5).abs() < 1e-6);
         let deep = ballots(&[(-9e4, 9), (-9e4 - 1.0, 9)]);
-        close(&Weight::Unnormalised.weigh(&[0, 1], &deep, &[]).unwrap(), &[1.0, (-1f64).exp()]);
+        close(
+            &Weight::Unnormalised(false).weigh(&[0, 1], &deep, &[]).unwrap(),
+            &[1.0, (-1f64).exp()],
+        );
     }
 
     #[test]
@@ -370,6 +458,21 @@ mod tests {
     }
 
     #[test]
+    fn one_soft_path_decides_and_branches_share() {
+        let rows: Vec<_> = [0.2, 0.7, 0.7]
+            .map(|c| BallotStats { confidence: Some(c), ..BallotStats::default() })
+            .into();
+        let w = Weight::Soft(Soft::Min).weigh(&[0, 1, 2], &rows, &[]).unwrap();
+        assert_eq!(w, [0.0, 0.7, 0.0]);
+        // A tree whose first branch ended early and whose second forked again.
+        let half = 2f64.ln();
+        let rows: Vec<_> = [half, 2.0 * half, 2.0 * half]
+            .map(|ln_branches| BallotStats { ln_branches, ..BallotStats::default() })
+            .into();
+        close(&Weight::Leaf.weigh(&[0; 3], &rows, &[]).unwrap(), &[0.5, 0.25, 0.25]);
+    }
+
+    #[test]
     fn missing_statistics_and_bad_weights_name_their_ballot() {
         let rows = vec![BallotStats::default(); 2];
         for name in ["cisc", "borda", "reward", "log_odds", "inverse_entropy", "user", "deepconf"] {
@@ -378,10 +481,22 @@ mod tests {
         }
         let bad = [BallotStats { weight: Some(-1.0), ..BallotStats::default() }];
         assert!(Weight::User.weigh(&[0], &bad, &[]).is_err());
-        for text in ["cisc:0", "cisc:x", "one:2", "deepconf:200", "two"] {
+        for text in ["cisc:0", "cisc:x", "one:2", "deepconf:200", "deepconf:9:x", "soft:x", "two"] {
             assert!(Weight::parse(text).is_err(), "{text}");
         }
-        for text in ["cisc:0.05", "borda:0.5", "reward", "reward:0.1", "rpc", "log_odds"] {
+        for text in [
+            "cisc:0.05",
+            "borda:0.5",
+            "reward",
+            "reward:0.1",
+            "rpc",
+            "log_odds",
+            "soft:min",
+            "leaf",
+            "deepconf:10",
+            "deepconf:90:tail",
+            "normalised:mean",
+        ] {
             assert_eq!(Weight::parse(text).unwrap().to_string(), text);
         }
     }
