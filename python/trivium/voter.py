@@ -31,7 +31,6 @@ from trivium._voting.arguments import (
     list_of,
     number_of,
     optional_of,
-    rows_of,
     string_of,
     text_of,
 )
@@ -49,10 +48,12 @@ from trivium._voting.events import (
     result_of,
 )
 from trivium._voting.merging import Merger, Merging
+from trivium._voting.remote import RemoteSamples
+from trivium._voting.running import RunningEvents
 from trivium.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from trivium.voting.calibration import Calibrator
 
@@ -72,7 +73,7 @@ __all__ = [
 ]
 
 
-class Voter:
+class Voter(RunningEvents, RemoteSamples):
     """A pool of questions, each answered by several traces, under one policy.
 
     Parameters
@@ -230,9 +231,11 @@ class Voter:
     __slots__ = (
         "_calibrator",
         "_core",
+        "_forks",
         "_mail",
         "_merging",
         "_min_correct",
+        "_reads_text",
         "_reads_tokens",
         "_same",
     )
@@ -244,6 +247,8 @@ class Voter:
     _merging: dict[int, Merging]
     _mail: dict[int, tuple[list[Action], Any]]
     _reads_tokens: bool
+    _reads_text: bool
+    _forks: bool
 
     def __init__(
         self,
@@ -319,6 +324,8 @@ class Voter:
                 raise InputError("same: merged answers contradict rpc, which compares their texts")
             if finish_on_answer or probe is not None:
                 raise InputError("same: contradicts finish_on_answer and probe, which do not merge")
+        self._reads_text = bool(finish_on_answer)
+        self._forks = fork is not None
         by_token = ("cisc", "borda", "deepconf", "inverse_entropy", "soft")
         self._reads_tokens = (
             bool(config["prune"]) or fork is not None or weight.split(":")[0] in by_token
@@ -403,127 +410,15 @@ class Voter:
         """Whether weight or pruning reads confidences or entropies of single tokens."""
         return self._reads_tokens
 
-    def tokens(
-        self,
-        qs: Any,
-        ts: Any,
-        ids: Any = None,
-        lps: Any = None,
-        conf: Any = None,
-        entropy: Any = None,
-    ) -> list[Action]:
-        """Report the tokens of one engine step, one row a token.
+    @property
+    def reads_text(self) -> bool:
+        """Whether texts of running traces are read: `finish_on_answer`."""
+        return self._reads_text
 
-        Parameters
-        ----------
-        qs, ts : int array, shape (rows,)
-            Handle of the question and trace number of each token.
-        ids : int array, shape (rows,), optional
-            Token ids, for the pruning rules ``cover`` and ``loop``.
-        lps : float array, shape (rows,), optional
-            Log-probabilities of the tokens.
-        conf : float array, shape (rows,), optional
-            Token confidences: minus the mean of the largest log-probabilities (DeepConf).
-        entropy : float array, shape (rows,), optional
-            Entropies of the tokens' laws, in nats: their mean is the entropy of the trace, and
-            `fork` reads them.
-
-        Returns
-        -------
-        list of Action
-            Traces cancelled by `prune` or forked by `fork`, and what follows from that. Under
-            `max_tokens` the decision that spends the last one.
-
-        Raises
-        ------
-        InputError
-            Shapes that differ, an unknown question or trace, a value that is not a number.
-        StateError
-            A trace that has ended. No row counts then.
-        """
-        rows = array_of("qs", qs, np.int64)
-        if ids is not None:
-            ids = array_of("ids", ids, np.int64)
-            if ids.shape != rows.shape:
-                raise InputError(f"ids: needs the shape of qs, {rows.shape}")
-        return self._actions(
-            self._core.tokens(
-                rows,
-                array_of("ts", ts, np.int64),
-                None if lps is None else rows_of("lps", lps, rows),
-                None if conf is None else rows_of("conf", conf, rows),
-                ids,
-                None if entropy is None else rows_of("entropy", entropy, rows),
-            )
-        )
-
-    def text(self, q: int | str, trace: int, chunk: str) -> list[Action]:
-        """Report text that a running trace has written since the last call.
-
-        Under `finish_on_answer` a trace whose answer is marked and whole is finished with it: its
-        ballot counts, and it is cancelled. An answer may still be extended where its mark is open,
-        or where the text ends in a full stop. Only the last 4 KiB are looked at.
-        """
-        handle, number = self._handle(q), integer_of("trace", trace, 63)
-        return self._actions(self._core.text(handle, number, text_of("chunk", chunk)))
-
-    def probe(
-        self, q: int | str, trace: int, *, text: str | None = None, answer: str | None = None
-    ) -> list[Action]:
-        """Report an early answer of a running trace, or the answer of a denoising step.
-
-        The host forces the answer on a copy of the trace, or reads the predicted canvas; without
-        `text` and `answer` there is none. What it does is said by the voter's `probe`.
-
-        Raises
-        ------
-        InputError
-            A voter made without `probe`, an unknown question or trace, both texts.
-        StateError
-            A trace that has ended.
-        """
-        if text is not None and answer is not None:
-            raise InputError("text, answer: give one of them")
-        said = (
-            None if text is None else text_of("text", text),
-            None if answer is None else text_of("answer", answer),
-        )
-        handle, number = self._handle(q), integer_of("trace", trace, 63)
-        return self._actions(self._core.probe(handle, number, *said))
-
-    def segment(self, q: int | str, trace: int, reward: float) -> list[Action]:
-        """Report the reward of a step of a running trace.
-
-        A process reward, or the score of `trivium.voting.self_evaluation`. A trace that finishes
-        without a reward of its own has the one that its steps make up. Below `accept` the step is
-        forgotten, and the answer is `Regenerate`.
-        """
-        handle, number = self._handle(q), integer_of("trace", trace, 63)
-        return self._actions(self._core.segment(handle, number, float(reward)))
-
-    def fork(self, q: int | str, trace: int, n: int = 1) -> list[Action]:
-        """Continue a running trace in `n` further ones, as a search over partial texts does.
-
-        They take numbers and budget like launches, and under ``weight="leaf"`` share the weight of
-        the trace with it.
-
-        Raises
-        ------
-        InputError
-            More branches than the budget has traces left; a stop rule that takes ballots for
-            independent draws.
-        StateError
-            A trace that has ended, a question that is decided.
-        """
-        handle, number = self._handle(q), integer_of("trace", trace, 63)
-        return self._actions(self._core.fork(handle, number, integer_of("n", n, 32)))
-
-    def expire(self, now: float) -> list[Action]:
-        """Decide the questions whose deadline has come, with what has been counted.
-
-        `now` is the host's time, in the unit of the deadlines; the voter reads no clock.
-        """
-        return self._actions(self._core.expire(float(now)))
+    @property
+    def forks(self) -> bool:
+        """Whether `tokens` may ask to fork traces."""
+        return self._forks
 
     def finish(
         self,
@@ -733,79 +628,6 @@ class Voter:
     def __len__(self) -> int:
         return len(self._core)
 
-    async def run(
-        self,
-        sample_fn: Callable[[int], Awaitable[str | None]],
-        question: str,
-        *,
-        budget: int | None = None,
-        seed: int | None = None,
-    ) -> Result:
-        """Sample and vote until the question is decided.
-
-        Parameters
-        ----------
-        sample_fn : async callable
-            Takes a trace number, returns the output of that trace, or None for a failure.
-        question : str
-            Id of the question.
-        budget, seed : int, optional
-            In place of the voter's.
-
-        Returns
-        -------
-        Result
-            The decision. Samples that it makes superfluous are cancelled.
-
-        Raises
-        ------
-        Exception
-            What `sample_fn` raises; the other samples are cancelled and the question is forgotten.
-        """
-        q = self.open(question, budget=budget, seed=seed)
-        import asyncio  # a sixth of the package's import time, for this method alone
-
-        running: dict[asyncio.Future[str | None], int] = {}
-        # Under a pool that ranks questions, events of others launch traces of this one.
-        mail: list[Action] = []
-        rung = asyncio.Event()
-        self._mail[q] = (mail, rung)
-        bell = asyncio.ensure_future(rung.wait())
-        try:
-            # `next` may return launches of other questions too; this question's come from here.
-            self._post(self._core.launch(q))
-            while True:
-                rung.clear()
-                for action in mail:
-                    if isinstance(action, Done):
-                        return action.result
-                    if isinstance(action, Launch):
-                        running |= {asyncio.ensure_future(sample_fn(t)): t for t in action.traces}
-                mail.clear()
-                if bell.done():
-                    bell = asyncio.ensure_future(rung.wait())
-                waiting: set[asyncio.Future[Any]] = {*running, bell}
-                ended, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in sorted(ended & running.keys(), key=running.__getitem__):
-                    said = task.result()
-                    self._post(self._finish(q, running.pop(task), text=said))
-        except BaseException:
-            self.forget(q)
-            raise
-        finally:
-            del self._mail[q]
-            for pending in (bell, *running):
-                pending.cancel()
-            await asyncio.gather(bell, *running, return_exceptions=True)
-
-    def _post(self, raw: list[tuple[str, int, str, Any]]) -> None:
-        """Hand actions to the questions that `run` drives."""
-        for action in self._actions(raw):
-            if action.q in self._mail:
-                mail, rung = self._mail[action.q]
-                mail.append(action)
-                rung.set()
-
     def _handle(self, q: int | str) -> int:
         if isinstance(q, str):
             return self._core.find(text_of("q", q))
@@ -818,8 +640,15 @@ class Voter:
         p_correct = self._calibrator.p_correct(result)
         result = replace(result, p_correct=p_correct)
         if result.done and result.winner is not None and p_correct < self._min_correct:
-            gone = {"winner": None, "answer": None, "trace": None, "p_mode": None, "p_final": None}
-            result = replace(result, abstain_reason="min_p_correct", **gone)
+            result = replace(
+                result,
+                abstain_reason="min_p_correct",
+                winner=None,
+                answer=None,
+                trace=None,
+                p_mode=None,
+                p_final=None,
+            )
         return result
 
     def _actions(self, raw: list[tuple[str, int, str, Any]]) -> list[Action]:

@@ -137,7 +137,10 @@ def string_of(what: str, value: Any) -> str:
 def strings_of(what: str, values: Any) -> list[str]:
     if isinstance(values, (str, bytes)):
         raise InputError(f"{what}: needs a list of texts, found one text")
-    return [text_of(what, value) for value in values]
+    try:
+        return [text_of(what, value) for value in values]
+    except TypeError:
+        raise InputError(f"{what}: needs texts, found {type(values).__name__}") from None
 
 
 def text_of(what: str, value: Any) -> str:

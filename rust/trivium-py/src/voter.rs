@@ -14,6 +14,7 @@ use trivium_vote::{
 };
 
 /// Configuration as it crosses the border; names and ranges are checked by the crate.
+#[allow(clippy::struct_excessive_bools, reason = "options by name")]
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Config {

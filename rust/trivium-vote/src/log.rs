@@ -204,7 +204,7 @@ pub(crate) fn replay(data: &[u8]) -> Result<Outcome> {
                     Some(_) => StopCause::Closed,
                     None => return Err(log.bad(&format!("has a close of kind {head}"))),
                 };
-                drop(voter.close_as(question, cause)?);
+                drop(voter.close_as(question, &cause)?);
             }
             FORK if head == FORK => {
                 let (trace, num) = (log.small()?, log.small()?);

@@ -101,7 +101,7 @@ mod tests {
             for n in 1..=tokens.len() {
                 let expected = twin(rule, &tokens[..n]);
                 prop_assert_eq!(rule.loops(&tokens[..n]), expected);
-                let looks = n as u64 % EVERY == 0;
+                let looks = (n as u64).is_multiple_of(EVERY);
                 prop_assert_eq!(live.push(tokens[n - 1]), looks && expected, "{}", n);
             }
         }

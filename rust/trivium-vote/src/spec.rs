@@ -31,6 +31,7 @@ pub enum Latency {
 }
 
 /// Everything that determines a vote, apart from its events.
+#[allow(clippy::struct_excessive_bools, reason = "options of a request, each under its name")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct VoterConfig {
     /// Name of the key: `text`, `number`, `choice`.

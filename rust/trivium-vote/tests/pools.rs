@@ -313,7 +313,7 @@ fn hard_questions_begin_with_what_their_like_needed() {
         let mut actions = voter.launches();
         let mut wave = 0;
         let mut queue = Vec::new();
-        while !voter.result(q as i64).unwrap().stop.is_some() {
+        while voter.result(q as i64).unwrap().stop.is_none() {
             for action in actions.drain(..) {
                 if let Action::Launch { first, num, .. } = action {
                     wave = if wave == 0 { num } else { wave };

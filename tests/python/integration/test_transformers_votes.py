@@ -174,3 +174,47 @@ def test_tinylm_adds_by_vote():
     assert result.winner == v.key_of(str(case["answer"]))
     assert result.cost.samples <= 8
     assert len(v) == 0
+
+
+def test_a_trace_stops_once_its_answer_is_whole():
+    """The same answers, with fewer tokens: what follows an answer is not written."""
+    model, tokenizer = tinylm.load()
+    cases = tinylm.prompts("arithmetic")[:3]
+    prompts = [tokenizer(case["prompt"])["input_ids"] for case in cases]
+    tokens = {}
+    for early in (False, True):
+        out = generate(
+            model,
+            prompts,
+            voter=Voter(stop="majority", budget=3, bare=True, finish_on_answer=early),
+            tokenizer=tokenizer,
+            speculator=Speculator(model.config.vocab_size),
+            temperature=0.8,
+            max_new_tokens=64,
+            eos_token_id=[],
+            seed=1,
+        )
+        tokens[early] = out.num_tokens
+        winners = [result.winner for result in out.votes]
+        assert winners == tokens.setdefault("winners", winners)
+    assert tokens[True] < 0.9 * tokens[False]
+
+
+def test_repeating_traces_are_cancelled(model, vocab):
+    def run(**options):
+        watched = voter(stop="majority", budget=4, bare=True, latency="max", **options)
+        return vote(
+            model, vocab, voter=watched, temperature=0.0, max_new_tokens=96, eos_token_id=[]
+        )
+
+    plain, pruned = run(), run(prune="loop:3:20")
+    assert all(t.finish_reason == "length" for t in plain.traces)
+    looped = [t for t in pruned.traces if t.finish_reason == "cancelled"]
+    assert looped
+    whole = {(t.prompt, t.trace): t.tokens for t in plain.traces}
+    for t in looped:
+        tail = t.tokens[-20:]
+        assert whole[t.prompt, t.trace][: len(t.tokens)] == t.tokens
+        assert any(tail[p:] == tail[:-p] for p in range(1, 9))
+    with pytest.raises(InputError, match="fork"):
+        vote(model, vocab, voter=Voter(stop="share", fork="entropy:1"))

@@ -75,9 +75,11 @@ class Votes:
     ) -> None:
         if max_rows < 1:
             raise InputError(f"max_traces: {max_rows} is below 1")
+        if voter.forks:
+            raise InputError("voter: fork is not followed by generate, which starts whole traces")
         self._voter, self._start, self._text_of = voter, start, text_of
         self._answers, self._most, self._drafts = answers, max_rows, drafts
-        self._told = 0
+        self._shown: dict[tuple[int, int], int] = {}
         self._waiting: list[tuple[Question, int]] = []
         self.rows: list[Row] = []
         self._who: dict[int, tuple[Question, int]] = {}
@@ -124,6 +126,8 @@ class Votes:
     ) -> list[Row]:
         """Report tokens and ends; cancel and launch what the voter says."""
         self._tokens(active, new, logits, nodes)
+        if self._voter.reads_text:
+            self._texts(active)
         for row in active:
             key = self._who[row.index]
             if row.reason and key in self._running:
@@ -140,17 +144,32 @@ class Votes:
             conf, entropy = _confidence(logits, np.concatenate(nodes))
         else:
             conf, entropy = None, None
-        qs, ts, lps = [], [], []
+        qs, ts, ids, lps = [], [], [], []
         for row, tokens in zip(active, new, strict=True):
             q, t = self._who[row.index]
             qs += [int(q)] * len(tokens)
             ts += [t] * len(tokens)
+            ids += tokens
             lps += row.logprobs[len(row.logprobs) - len(tokens) :]
         if entropy is not None:
             ends = np.cumsum([len(tokens) for tokens in new])[:-1]
             for row, part in zip(active, np.split(entropy, ends), strict=True):
                 row.entropy += float(part.sum())
-        self._follow(self._voter.tokens(qs, ts, lps=lps, conf=conf))
+        self._follow(self._voter.tokens(qs, ts, ids, lps, conf, entropy))
+
+    def _texts(self, active: Sequence[Row]) -> None:
+        """Report what running traces have written since the last step."""
+        for row in active:
+            q, t = self._who[row.index]
+            if row.reason or (q, t) not in self._running:
+                continue
+            text = self._text_of(row)
+            # A character of several tokens may be unfinished.
+            whole = text.rstrip("\ufffd")
+            chunk = whole[self._shown.get((q, t), 0) :]
+            self._shown[q, t] = len(whole)
+            if chunk:
+                self._follow(self._voter.text(q, t, chunk))
 
     def _finish(self, row: Row) -> None:
         q, t = self._who[row.index]

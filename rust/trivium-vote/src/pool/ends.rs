@@ -121,10 +121,10 @@ impl Voter {
     /// # Errors
     /// [`Error::InvalidInput`] for an unknown question.
     pub fn close(&mut self, question: i64) -> Result<Vec<Action>> {
-        self.close_as(question, StopCause::Closed)
+        self.close_as(question, &StopCause::Closed)
     }
 
-    pub(crate) fn close_as(&mut self, question: i64, why: StopCause) -> Result<Vec<Action>> {
+    pub(crate) fn close_as(&mut self, question: i64, why: &StopCause) -> Result<Vec<Action>> {
         self.get(question)?;
         let handle = question as Handle;
         let mut actions = Vec::new();
@@ -152,7 +152,7 @@ impl Voter {
         {
             self.due.pop();
             if self.questions.get(handle as i64).is_some() {
-                actions.extend(self.close_as(handle as i64, StopCause::Deadline)?);
+                actions.extend(self.close_as(handle as i64, &StopCause::Deadline)?);
             }
         }
         Ok(actions)

@@ -327,7 +327,7 @@ impl Voter {
                 // Ranked, and asked, again when one of them ends.
                 continue;
             }
-            let change = question.close(StopCause::Pool);
+            let change = question.close(&StopCause::Pool);
             decided(handle, question, change, actions);
         }
     }
