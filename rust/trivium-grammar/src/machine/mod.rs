@@ -18,20 +18,25 @@
 //! | [`program`] | the same, flattened |
 //! | [`sources`] | schemas beside each other in one graph |
 //! | [`stack`], [`frame`], [`text`] | stacks, registers, keys: hash-consed |
-//! | [`core`] | threads, closures, exits: the recogniser |
+//! | [`thread`] | one way to read the text so far |
+//! | [`core`] | closures, exits, steps: the recogniser |
+//! | [`lexeme`], [`container`] | where lexemes begin, what brackets, commas and keys lead to |
 //! | [`scan`] | what the vocabulary can do in one lexeme state |
 //! | [`run`] | states, steps and masks |
 
+mod container;
 mod core;
 mod frame;
 pub(crate) mod graph;
 pub(crate) mod layout;
+mod lexeme;
 pub(crate) mod program;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod sources;
 mod stack;
 mod text;
+mod thread;
 
 use crate::error::Result;
 use crate::limits::CompileLimits;

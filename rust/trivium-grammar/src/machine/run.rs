@@ -5,10 +5,11 @@
 //! ids stay valid as long as somebody holds the run, memory is bounded by the runs in use, and no
 //! text is refused for its length.
 
-use super::core::{Core, Cx, END, Exit, SPECIAL, Thread, holds, intersects};
+use super::core::{Core, Cx};
 use super::program::{Program, Read};
 use super::scan::{Ends, Scan, is_greedy};
 use super::text;
+use super::thread::{END, Exit, SPECIAL, Thread, holds, intersects};
 use crate::automata::dfa::{Automaton, AutomatonSize};
 use crate::automata::table::{DEAD, StateId};
 use crate::error::{Error, Result};
