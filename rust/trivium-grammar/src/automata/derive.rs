@@ -75,8 +75,24 @@ pub(crate) type Blocks = Arc<[(ClassId, ExprId)]>;
 /// not walked again.
 #[derive(Default)]
 struct Heads {
-    seen: FxHashSet<(ExprId, ExprId)>,
+    /// The first few; a search through them is faster than hashing.
+    first: Vec<(ExprId, ExprId)>,
+    others: FxHashSet<(ExprId, ExprId)>,
     out: Vec<(ClassId, ExprId)>,
+}
+
+impl Heads {
+    /// Whether the pair is new.
+    fn insert(&mut self, pair: (ExprId, ExprId)) -> bool {
+        if self.first.contains(&pair) {
+            return false;
+        }
+        if self.first.len() < 16 {
+            self.first.push(pair);
+            return true;
+        }
+        self.others.insert(pair)
+    }
 }
 
 /// A position: its neighbours and the characters that may come next.
@@ -93,7 +109,7 @@ impl Arena {
     fn heads(&mut self, e: ExprId, then: ExprId, here: Here<'_>, to: &mut Heads) {
         let mut e = e;
         loop {
-            if self.spend(1) || !to.seen.insert((e, then)) {
+            if self.spend(1) || !to.insert((e, then)) {
                 return;
             }
             match *self.node(e) {
@@ -338,6 +354,22 @@ impl Arena {
             .iter()
             .map(|(next, set)| self.cut(e, Some((prev, *next)), Some((set, asks)), *next, true))
             .collect()
+    }
+
+    /// What follows one character after a pure expression's start.
+    pub(crate) fn derivative(&mut self, e: ExprId, c: u32) -> ExprId {
+        let mut heads = Heads::default();
+        self.heads(e, EPSILON, Here { at: None, within: None, ctx: Ctx::Other }, &mut heads);
+        let mut after: Vec<ExprId> = heads
+            .out
+            .iter()
+            .filter(|p| charset::contains(self.classes.get(p.0), c))
+            .map(|p| p.1)
+            .collect();
+        after.sort_unstable();
+        after.dedup();
+        let rest = self.union(&after);
+        self.after_start(rest)
     }
 
     /// `outermost`: not below an intersection or a complement, whose look-behind is shifted with

@@ -41,6 +41,8 @@ struct Core {
     templates: Templates,
     /// Answers of [`Automaton::uniform`].
     uniform: FxHashMap<(StateId, Arc<[Range]>), Option<StateId>>,
+    /// The byte by which a state without a row was left, and where it leads.
+    passed: FxHashMap<StateId, (u8, StateId)>,
     /// Answers of [`Automaton::reach`].
     reach: FxHashMap<StateId, Arc<[u64]>>,
     rows: usize,
@@ -98,6 +100,7 @@ impl Automaton {
             middles: FxHashMap::default(),
             templates: Templates::default(),
             uniform: FxHashMap::default(),
+            passed: FxHashMap::default(),
             reach: FxHashMap::default(),
             rows: 0,
             bytes: 0,
@@ -204,6 +207,15 @@ impl Automaton {
         })
     }
 
+    /// The only marker that texts lead to from a state.
+    pub(crate) fn sole(&self, state: StateId) -> Result<Option<u32>> {
+        let core = lock(&self.core)?;
+        Ok(match core.states.get(state as usize) {
+            Some(&Kind::Boundary(e, _)) => markers::sole(&core.arena, e),
+            _ => None,
+        })
+    }
+
     /// Says that the expressions to come end in markers.
     pub(crate) fn mark(&self) {
         self.marked.store(true, Ordering::Relaxed);
@@ -212,6 +224,19 @@ impl Automaton {
     /// Works on the arena.
     pub(crate) fn with_arena<T>(&self, work: impl FnOnce(&mut Arena) -> T) -> Result<T> {
         Ok(work(&mut lock(&self.core)?.arena))
+    }
+
+    /// Works on what may follow a state; `None` inside a character.
+    pub(crate) fn with_residual<T>(
+        &self,
+        state: StateId,
+        work: impl FnOnce(&Arena, ExprId) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let core = lock(&self.core)?;
+        Ok(match core.states.get(state as usize) {
+            Some(&Kind::Boundary(e, _)) => work(&core.arena, e),
+            _ => None,
+        })
     }
 
     /// The loop at a state, looked for when it is first asked for.
@@ -262,6 +287,34 @@ impl Automaton {
             state = self.row(state)?[usize::from(b)];
         }
         Ok(state)
+    }
+
+    /// The state after one byte. A state that a text passes once gets no row: that costs more than
+    /// following one byte.
+    pub(crate) fn step(&self, state: StateId, byte: u8) -> Result<StateId> {
+        if let Some(row) = self.table.row(state) {
+            return Ok(row[usize::from(byte)]);
+        }
+        let mut core = lock(&self.core)?;
+        if let Some(&(known, to)) = core.passed.get(&state) {
+            if known == byte {
+                return Ok(to);
+            }
+        } else if byte < 0x80
+            && let Some(&Kind::Boundary(e, _)) = core.states.get(state as usize)
+            && core.arena.is_pure(e)
+        {
+            core.check(&self.limits)?;
+            core.arena.refuel();
+            let rest = core.arena.derivative(e, byte.into());
+            core.arena.check()?;
+            let to = core.place(&self.table, &self.limits, (rest, Ctx::Other))?;
+            core.bytes += 24;
+            core.passed.insert(state, (byte, to));
+            return Ok(to);
+        }
+        drop(core);
+        Ok(self.expand(state)?[usize::from(byte)])
     }
 
     #[cold]

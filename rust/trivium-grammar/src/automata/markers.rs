@@ -8,7 +8,7 @@ use super::expr::{Arena, EMPTY, EPSILON, Expr, ExprId};
 use super::look::Ctx;
 use rustc_hash::FxHashSet;
 
-pub(super) const FIRST: u32 = charset::MAX + 1;
+pub(crate) const FIRST: u32 = charset::MAX + 1;
 
 /// First marker of longest-match terminals; those below are left by every accepting prefix.
 pub(crate) const TERMINALS: u32 = 1 << 20;
@@ -29,7 +29,7 @@ pub(super) fn of(arena: &Arena, expr: ExprId) -> Box<[u32]> {
     let mut todo = vec![expr];
     let mut seen = FxHashSet::default(); // chains of unions share their tails
     while let Some(e) = todo.pop() {
-        if !seen.insert(e) {
+        if matches!(arena.node(e), Expr::Union(_)) && !seen.insert(e) {
             continue;
         }
         match arena.node(e) {
@@ -76,7 +76,7 @@ pub(super) fn reachable(arena: &Arena, expr: ExprId, out: &mut Vec<u64>) {
 }
 
 /// The marker that every text leads to, if there is but one.
-pub(super) fn sole(arena: &Arena, expr: ExprId) -> Option<u32> {
+pub(crate) fn sole(arena: &Arena, expr: ExprId) -> Option<u32> {
     let mut found = None;
     let mut todo = vec![expr];
     let mut steps = 0;

@@ -470,12 +470,34 @@ impl Machine {
             _ if s.exp_negative => &[true],
             _ => &[false],
         };
-        let reach = |e: i64| {
-            let v = Decimal::unsigned(s.p.clone(), e - i64::from(s.fraction));
-            self.contains(&v)
+        let v = Decimal::unsigned(s.p.clone(), -i64::from(s.fraction));
+        if v.is_zero() {
+            return ranges.iter().any(|r| r.0 <= r.1) && self.contains(&v);
+        }
+        // Exponents at which the value lies beyond an end, or between the multiples of a power of
+        // ten, are not looked at.
+        let place = |v: &Decimal| digits(v.m.magnitude()) as i64 + v.e;
+        let here = place(&v);
+        let mut least = -MAX_EXP;
+        if !self.low.0.is_zero() {
+            least = least.max(place(&self.low.0) - here);
+        }
+        if let Some(lattice) = &self.lattice
+            && lattice.m == BigInt::from(1)
+        {
+            least = least.max(lattice.e - v.e);
+        }
+        let most = match &self.high {
+            Some((high, _)) if high.is_zero() => return false,
+            Some((high, _)) => MAX_EXP.min(place(high) - here),
+            None => MAX_EXP,
         };
+        let reach = |e: i64| self.contains(&Decimal { m: v.m.clone(), e: v.e + e });
         signs.iter().any(|&negative| {
-            ranges.iter().any(|&(lo, hi)| (lo..=hi).any(|e| reach(if negative { -e } else { e })))
+            ranges.iter().any(|&(lo, hi)| {
+                let (lo, hi) = if negative { (-hi, -lo) } else { (lo, hi) };
+                (lo.max(least)..=hi.min(most)).any(reach)
+            })
         })
     }
 

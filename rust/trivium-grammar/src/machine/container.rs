@@ -303,12 +303,12 @@ impl Core {
             let shadow = self.offer(&offered);
             b.threads.push(Thread { q, shadow, text: text::NONE, stack });
         }
-        // The closing quote alone may be what a key not known forbids.
-        b.uncertain |= !others.is_empty() && self.texts.written(written).unknown;
+        // After a key that is not known this one is not known either, to say so at its closing quote.
+        let text = if self.texts.written(written).unknown { text::UNKNOWN } else { text::START };
         for j in others {
             let q = self.key_state(cx, plan_id, Some(j))?;
             let shadow = self.shadow(cx, plan_id, written)?;
-            b.threads.push(Thread { q, shadow, text: text::START, stack });
+            b.threads.push(Thread { q, shadow, text, stack });
         }
         Ok(())
     }

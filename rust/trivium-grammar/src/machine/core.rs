@@ -375,7 +375,7 @@ impl Core {
         if !t.reads_text() {
             return Ok(false);
         }
-        let to = cx.automaton.row(t.q)?[usize::from(byte)];
+        let to = cx.automaton.step(t.q, byte)?;
         if to == DEAD {
             let markers = cx.automaton.markers(t.q)?;
             let mut uncertain = false;
@@ -395,7 +395,7 @@ impl Core {
                 return Ok(false);
             }
         } else if t.shadow != DEAD {
-            next.shadow = cx.automaton.row(t.shadow)?[usize::from(byte)];
+            next.shadow = cx.automaton.step(t.shadow, byte)?;
             if next.shadow != DEAD && cx.automaton.accepting(next.shadow)? {
                 return Ok(false);
             }
@@ -403,7 +403,9 @@ impl Core {
         next.text = self.texts.push(t.text, byte);
         out.push(next);
         let markers = cx.automaton.markers(to)?;
-        let mut uncertain = false;
+        // The key may be the one written before that is not known. (Every quote is taken for the
+        // closing one.)
+        let mut uncertain = t.text == text::UNKNOWN && byte == b'"';
         if !markers.is_empty() && !is_greedy(markers) {
             for &marker in markers {
                 if self.offered(t).is_some_and(|set| !holds(set, marker)) {

@@ -7,16 +7,18 @@
 
 use super::core::{Core, Cx};
 use super::program::{Program, Read};
-use super::scan::{Ends, Scan, is_greedy};
+use super::scan::{Keys, Rests, Scan, is_greedy};
 use super::text;
 use super::thread::{END, Exit, SPECIAL, Thread, holds, intersects};
 use crate::automata::dfa::{Automaton, AutomatonSize};
+use crate::automata::expr::Arena;
 use crate::automata::table::{DEAD, StateId};
 use crate::error::{Error, Result};
 use crate::limits::CompileLimits;
 use crate::mask::cache::{Layer, Mask, Op};
 use crate::mask::flat::Flat;
 use crate::mask::index::TokenIndex;
+use crate::mask::words::{Purpose, Words};
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,9 +36,6 @@ struct State {
     accepting: bool,
     mask: Option<Arc<Mask>>,
 }
-
-/// Tokens inside keys, by the keys that they leave possible.
-type Keys = Vec<(Arc<[u64]>, Box<[TokenId]>)>;
 
 #[derive(Debug)]
 struct Inside {
@@ -343,7 +342,7 @@ impl Inside {
                 && t.shadow == DEAD
                 && t.text == text::NONE
             {
-                let to = cx.automaton.row(t.q)?[usize::from(b)];
+                let to = cx.automaton.step(t.q, b)?;
                 if to != DEAD && cx.automaton.markers(to)?.is_empty() {
                     t.q = to;
                     continue;
@@ -416,36 +415,56 @@ impl Inside {
             .iter()
             .filter(|t| t.reads_text())
             .partition(|t| t.shadow != DEAD && !t.is_offer());
-        // Forbidding speaks of one thread: where several do it, each gets its own row.
-        let alone = shadowed.len() < 2;
+        // What each may read, and what it must not complete.
+        let mut parts: Vec<(Arc<Layer>, Vec<TokenId>, Arc<[TokenId]>)> = Vec::new();
         for &t in &shadowed {
-            let mut own = Vec::new();
             let mut set = Vec::new();
-            let scan = self.scan(cx, t.q)?;
-            self.cross(cx, &scan, t, &mut set, &mut open)?;
-            own.push(Op::Layer(Arc::clone(&scan.inner)));
-            own.push(Op::Set(set.into()));
-            own.push(Op::Clear(self.bad(cx, t.shadow)?.to_vec().into()));
-            if alone {
-                ops = own;
-            } else {
-                let mut row = vec![0u32; words];
-                Mask::steps(own, words).write(&mut row);
-                let tokens = trivium_core::mask::iter(&row).collect();
-                ops.push(Op::Layer(Arc::new(Layer::new(Vec::new(), tokens, words))));
+            let (scan, sole) = self.scan(cx, t.q)?;
+            self.cross(cx, (&scan.rests, sole), t, &mut set, &mut open)?;
+            set.sort_unstable();
+            parts.push((Arc::clone(&scan.inner), set, self.bad(cx, t.shadow)?));
+        }
+        // A token that one must not complete may be another's.
+        let mut clear: Vec<TokenId> = parts.iter().flat_map(|p| p.2.iter().copied()).collect();
+        if parts.len() > 1 && parts.iter().any(|p| p.2 != parts[0].2) {
+            clear.sort_unstable();
+            clear.dedup();
+            clear.retain(|&token| {
+                !parts.iter().any(|(layer, set, bad)| {
+                    bad.binary_search(&token).is_err()
+                        && (set.binary_search(&token).is_ok() || layer.holds(token))
+                })
+            });
+        } else {
+            clear.truncate(parts.first().map_or(0, |p| p.2.len()));
+        }
+        for (layer, set, _) in parts {
+            ops.push(Op::Layer(layer));
+            if !set.is_empty() {
+                ops.push(Op::Set(set.into()));
             }
+        }
+        if !clear.is_empty() {
+            ops.push(Op::Clear(clear.into()));
         }
         let mut set = Vec::new();
         for &t in &plain {
-            let scan = self.scan(cx, t.q)?;
-            self.cross(cx, &scan, t, &mut set, &mut open)?;
-            if let Some(offered) = self.core.offered(t).cloned() {
-                for (reach, tokens) in &*self.keys(cx, t.q)? {
+            // Where one key is left its scan is shared; among several each has its tokens.
+            if let Some(offered) = self.core.offered(t).cloned()
+                && cx.automaton.sole(t.q)?.is_none()
+            {
+                let keys = self.keys(cx, t.q)?;
+                self.cross(cx, (&keys.rests, None), t, &mut set, &mut open)?;
+                for (reach, tokens) in &keys.inner {
                     if intersects(reach, &offered) {
                         set.extend_from_slice(tokens);
                     }
                 }
-            } else if !scan.inner.is_empty() {
+                continue;
+            }
+            let (scan, sole) = self.scan(cx, t.q)?;
+            self.cross(cx, (&scan.rests, sole), t, &mut set, &mut open)?;
+            if !scan.inner.is_empty() {
                 ops.push(Op::Layer(Arc::clone(&scan.inner)));
             }
         }
@@ -475,31 +494,24 @@ impl Inside {
         Ok((Mask::steps(ops, words), exact))
     }
 
-    fn scan(&mut self, cx: Cx<'_>, q: StateId) -> Result<Arc<Scan>> {
+    fn scan(&mut self, cx: Cx<'_>, q: StateId) -> Result<(Arc<Scan>, Option<u32>)> {
         if let Some(known) = self.scans.get(&q) {
-            return Ok(Arc::clone(&known.0));
+            return Ok(known.clone());
         }
         let scan = cx.index.scan(cx.automaton, q)?;
         self.bytes += 32;
         self.scans.insert(q, scan.clone());
-        Ok(scan.0)
+        Ok(scan)
     }
 
-    /// The tokens inside the declared keys that begin at a state.
     fn keys(&mut self, cx: Cx<'_>, q: StateId) -> Result<Arc<Keys>> {
         if let Some(known) = self.keys.get(&q) {
             return Ok(Arc::clone(known));
         }
-        let ends = Ends::new(cx.index, cx.automaton, q)?;
-        let mut out: Keys = Vec::new();
-        for group in ends.found.chunk_by(|a, b| a.0 == b.0) {
-            let tokens: Vec<TokenId> = group.iter().map(|e| e.1).collect();
-            self.bytes += 64 + tokens.len() * 4;
-            out.push((cx.automaton.reach(group[0].0)?, tokens.into()));
-        }
-        let out = Arc::new(out);
-        self.keys.insert(q, Arc::clone(&out));
-        Ok(out)
+        let keys = Arc::new(Keys::new(cx.index, cx.automaton, q)?);
+        self.bytes += 64 + keys.memory();
+        self.keys.insert(q, Arc::clone(&keys));
+        Ok(keys)
     }
 
     /// Tokens that complete a key which may not be completed.
@@ -509,6 +521,14 @@ impl Inside {
         }
         let mut out = Vec::new();
         let flat = &cx.index.flat;
+        let words = |arena: &Arena, e| Words::new(flat, arena, e, Purpose::Ends);
+        if let Some(words) = cx.automaton.with_residual(shadow, words)? {
+            for node in words.ends {
+                (node as usize..flat.end(node as usize))
+                    .for_each(|n| flat.tokens_into(n, &mut out));
+            }
+            return Ok(self.keep_bad(shadow, out));
+        }
         let mut path = vec![shadow; 257];
         let mut i = 1;
         while i < flat.end(0) {
@@ -527,10 +547,15 @@ impl Inside {
             path[usize::from(depth)] = to;
             i += 1;
         }
-        let out: Arc<[TokenId]> = out.into();
+        Ok(self.keep_bad(shadow, out))
+    }
+
+    fn keep_bad(&mut self, shadow: StateId, mut tokens: Vec<TokenId>) -> Arc<[TokenId]> {
+        tokens.sort_unstable();
+        let out: Arc<[TokenId]> = tokens.into();
         self.bytes += 40 + out.len() * 4;
         self.bad.insert(shadow, Arc::clone(&out));
-        Ok(out)
+        out
     }
 
     /// Appends the tokens that complete a thread's lexeme and go on after it; to `open` those that
@@ -538,14 +563,13 @@ impl Inside {
     fn cross(
         &mut self,
         cx: Cx<'_>,
-        scan: &Scan,
+        (rests, sole): (&[Rests], Option<u32>),
         t: Thread,
         set: &mut Vec<TokenId>,
         open: &mut Vec<TokenId>,
     ) -> Result<()> {
-        for rests in &scan.rests {
+        for rests in rests {
             let mut exits: Vec<Arc<Exit>> = Vec::new();
-            let sole = self.scans.get(&t.q).and_then(|s| s.1);
             let markers = sole.as_ref().map_or(&*rests.markers, std::slice::from_ref);
             for m in Core::best(cx, markers) {
                 if self.core.offered(t).is_some_and(|set| !holds(set, m)) {

@@ -14,6 +14,7 @@
 //! Tokens that a slice sets are in `inner`, so their rests are not needed.
 
 use crate::automata::dfa::Automaton;
+use crate::automata::expr::Arena;
 pub(super) use crate::automata::markers::TERMINALS;
 use crate::automata::table::{DEAD, StateId};
 use crate::error::Result;
@@ -22,6 +23,7 @@ use crate::mask::flat::{Flat, Visit};
 use crate::mask::index::TokenIndex;
 use crate::mask::slice::Slice;
 use crate::mask::sliced;
+use crate::mask::words::{Children, Purpose, Words};
 use std::sync::{Arc, OnceLock};
 use trivium_core::TokenId;
 
@@ -56,6 +58,17 @@ pub(crate) struct Scan {
 impl Scan {
     /// Scans the vocabulary from a state.
     pub(crate) fn new(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
+        let words = |arena: &Arena, e| Words::new(&index.flat, arena, e, Purpose::Scan);
+        if let Some(words) = automaton.with_residual(state, words)? {
+            let tokens = words.tokens.into_iter().map(|t| t.1).collect();
+            let inner = Arc::new(Layer::new(Vec::new(), tokens, index.words()));
+            return Ok(Self { inner, rests: rests(words.rests) });
+        }
+        Self::walked(index, automaton, state)
+    }
+
+    /// The same by the automaton.
+    fn walked(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
         let mut scanner =
             Scanner { index, automaton, slices: Vec::new(), tokens: Vec::new(), rests: Vec::new() };
         // A longest-match terminal that is complete already is left by a byte that it cannot take.
@@ -66,23 +79,8 @@ impl Scan {
             index.flat.scan(&index.flat, 0, (automaton, state), &mut scanner)?;
         }
         let Scanner { slices, tokens, rests, .. } = scanner;
-        let rests = rests
-            .into_iter()
-            .map(|(markers, mut children)| {
-                children.sort_unstable();
-                let buckets = children
-                    .chunk_by(|a, b| a.0 == b.0)
-                    .map(|group| Bucket {
-                        byte: group[0].0,
-                        parts: group.iter().map(|c| c.1).collect(),
-                        merged: OnceLock::new(),
-                    })
-                    .collect();
-                Rests { markers, buckets }
-            })
-            .collect();
         let inner = Arc::new(Layer::new(slices, tokens, index.words()));
-        Ok(Self { inner, rests })
+        Ok(Self { inner, rests: self::rests(rests) })
     }
 
     /// Calls `walk` with each trie of rests whose first byte `wanted` accepts: the trie and the node
@@ -113,14 +111,33 @@ impl Scan {
 
     /// Bytes held, approximately; tries made later are not counted.
     pub(crate) fn memory(&self) -> usize {
-        let rests: usize =
-            self.rests.iter().flat_map(|r| &r.buckets).map(|b| 80 + 4 * b.parts.len()).sum();
-        200 + self.inner.memory() + rests
+        200 + self.inner.memory() + memory(&self.rests)
     }
 }
 
-/// Nodes of the whole trie with their bytes.
-type Children = Vec<(u8, u32)>;
+/// Rests by markers, from the children of nodes where those are complete.
+fn rests(found: Vec<(Box<[u32]>, Children)>) -> Vec<Rests> {
+    found
+        .into_iter()
+        .map(|(markers, mut children)| {
+            children.sort_unstable();
+            let buckets = children
+                .chunk_by(|a, b| a.0 == b.0)
+                .map(|group| Bucket {
+                    byte: group[0].0,
+                    parts: group.iter().map(|c| c.1).collect(),
+                    merged: OnceLock::new(),
+                })
+                .collect();
+            Rests { markers, buckets }
+        })
+        .collect()
+}
+
+/// Bytes of rests, approximately.
+fn memory(rests: &[Rests]) -> usize {
+    rests.iter().flat_map(|r| &r.buckets).map(|b| 80 + 4 * b.parts.len()).sum()
+}
 
 struct Scanner<'a> {
     index: &'a TokenIndex,
@@ -176,19 +193,54 @@ impl Visit for Scanner<'_> {
     }
 }
 
-/// Tokens by the state behind them; for automata that few tokens fit.
-#[derive(Debug, Default)]
-pub(super) struct Ends {
-    pub(super) found: Vec<(StateId, TokenId)>,
+/// What the vocabulary can do in the declared keys of an object, of which some are offered.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// Tokens inside keys, by the keys (as bits) that they leave possible.
+    pub(super) inner: Vec<(Arc<[u64]>, Box<[TokenId]>)>,
+    pub(super) rests: Vec<Rests>,
 }
 
-impl Ends {
+impl Keys {
     pub(super) fn new(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
-        let mut this = Self::default();
-        index.flat.scan(&index.flat, 0, (automaton, state), &mut this)?;
-        this.found.sort_unstable();
-        Ok(this)
+        let words = |arena: &Arena, e| Words::new(&index.flat, arena, e, Purpose::ByMarker);
+        if let Some(words) = automaton.with_residual(state, words)? {
+            let mut tokens = words.tokens;
+            tokens.sort_unstable();
+            tokens.dedup();
+            let inner = tokens
+                .chunk_by(|a, b| a.0 == b.0)
+                .map(|group| {
+                    let key = group[0].0 as usize;
+                    let mut bits = vec![0u64; key / 64 + 1];
+                    bits[key / 64] = 1 << (key % 64);
+                    (bits.into(), group.iter().map(|t| t.1).collect())
+                })
+                .collect();
+            return Ok(Self { inner, rests: rests(words.rests) });
+        }
+        let mut ends = Ends::default();
+        index.flat.scan(&index.flat, 0, (automaton, state), &mut ends)?;
+        ends.found.sort_unstable();
+        let mut inner = Vec::new();
+        for group in ends.found.chunk_by(|a, b| a.0 == b.0) {
+            let tokens = group.iter().map(|e| e.1).collect();
+            inner.push((automaton.reach(group[0].0)?, tokens));
+        }
+        Ok(Self { inner, rests: Scan::walked(index, automaton, state)?.rests })
     }
+
+    /// Bytes held, approximately.
+    pub(super) fn memory(&self) -> usize {
+        let tokens: usize = self.inner.iter().map(|i| 64 + 4 * i.1.len()).sum();
+        tokens + memory(&self.rests)
+    }
+}
+
+/// Tokens by the state behind them.
+#[derive(Debug, Default)]
+struct Ends {
+    found: Vec<(StateId, TokenId)>,
 }
 
 impl Visit for Ends {
@@ -204,3 +256,7 @@ impl Visit for Ends {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -36,23 +36,39 @@ pub(crate) struct Layer {
     /// Slices and the numbers of their rows.
     slices: Vec<(Arc<Slice>, usize)>,
     dense: Option<Box<[u32]>>,
+    /// Sorted.
     tokens: Box<[TokenId]>,
+    /// It holds at least so many.
+    least: usize,
 }
 
 impl Layer {
     pub(crate) fn new(
         slices: Vec<(Arc<Slice>, usize)>,
-        tokens: Vec<TokenId>,
+        mut tokens: Vec<TokenId>,
         words: usize,
     ) -> Self {
         if tokens.len() <= words / 2 {
-            return Self { slices, dense: None, tokens: tokens.into() };
+            tokens.sort_unstable();
+            tokens.dedup();
+            let sliced = slices.iter().map(|s| s.0.count(s.1)).max().unwrap_or(0);
+            let least = tokens.len().max(sliced);
+            return Self { slices, dense: None, tokens: tokens.into(), least };
         }
         let mut row = vec![0; words];
         for &t in &tokens {
             mask::set(&mut row, t);
         }
-        Self { slices, dense: Some(row.into()), tokens: Box::default() }
+        let least = mask::count(&row);
+        Self { slices, dense: Some(row.into()), tokens: Box::default(), least }
+    }
+
+    /// Whether a token is in it.
+    pub(crate) fn holds(&self, token: TokenId) -> bool {
+        let set = |row: &[u32]| row[token as usize >> 5] >> (token & 31) & 1 == 1;
+        self.tokens.binary_search(&token).is_ok()
+            || self.dense.as_deref().is_some_and(set)
+            || self.slices.iter().any(|s| set(s.0.row(s.1)))
     }
 
     /// Whether no token is in it.
@@ -65,7 +81,8 @@ impl Layer {
         !self.slices.is_empty() || self.dense.is_some()
     }
 
-    fn write<W: Word>(&self, row: &mut [W], fresh: bool) {
+    /// Allows its tokens in a row; in a fresh one no others.
+    pub(crate) fn write<W: Word>(&self, row: &mut [W], fresh: bool) {
         let mut fresh = fresh;
         for words in self.slices.iter().map(|s| s.0.row(s.1)).chain(self.dense.as_deref()) {
             if fresh {
@@ -156,6 +173,11 @@ impl Mask {
                 Op::Clear(_) => false,
             });
             return Self::Steps(ops.into(), any);
+        }
+        let cleared: usize =
+            ops.iter().map(|o| if let Op::Clear(tokens) = o { tokens.len() } else { 0 }).sum();
+        if ops.iter().any(|o| matches!(o, Op::Layer(l) if l.least > cleared)) {
+            return Self::Steps(ops.into(), true);
         }
         let mut row = vec![0u32; words];
         let this = Self::Steps(ops.into(), true);

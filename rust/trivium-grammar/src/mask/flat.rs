@@ -11,6 +11,7 @@
 use crate::automata::dfa::Automaton;
 use crate::automata::table::{DEAD, Row, StateId};
 use crate::error::Result;
+use rustc_hash::FxHashMap;
 use trivium_core::{TokenId, Trie};
 
 /// No token ends at the node.
@@ -25,6 +26,11 @@ const MANY: u8 = 1;
 const LARGE: u8 = 2;
 /// The subtree is that of the whole trie.
 const LINK: u8 = 4;
+/// The children are indexed.
+const FORKED: u8 = 8;
+
+/// Children of a node from which on they are indexed; fewer are looked through.
+const MOST_LISTED: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
 struct Node {
@@ -54,6 +60,8 @@ pub(crate) struct Flat {
     more: Vec<(u32, TokenId)>,
     /// Nodes of the whole trie; empty if this is the whole trie.
     origins: Vec<u32>,
+    /// Children of nodes with many, by byte; of the whole trie only.
+    forks: FxHashMap<u32, Box<[(u8, u32)]>>,
     /// Nodes below a big node, at least.
     big_from: usize,
     max_depth: usize,
@@ -80,7 +88,25 @@ impl Flat {
                 flags: large | if rest.is_empty() { 0 } else { MANY },
             });
         }
+        for node in 0..out.nodes.len() {
+            if out.children(node).nth(MOST_LISTED).is_some() {
+                let children = out.children(node).map(|(byte, child)| (byte, child as u32));
+                let children = children.collect();
+                out.forks.insert(node as u32, children);
+                out.nodes[node].flags |= FORKED;
+            }
+        }
         out
+    }
+
+    /// The child of a node by a byte.
+    pub(crate) fn child(&self, node: usize, byte: u8) -> Option<usize> {
+        if self.nodes[node].flags & FORKED == 0 {
+            return self.children(node).find(|c| c.0 >= byte).filter(|c| c.0 == byte).map(|c| c.1);
+        }
+        let children = self.forks.get(&(node as u32))?;
+        let at = children.binary_search_by_key(&byte, |c| c.0).ok()?;
+        Some(children[at].1 as usize)
     }
 
     /// Number of nodes below a node.
@@ -90,7 +116,10 @@ impl Flat {
 
     /// Bytes held.
     pub(crate) fn memory(&self) -> usize {
-        self.nodes.len() * size_of::<Node>() + self.more.len() * 8 + self.origins.len() * 4
+        self.nodes.len() * size_of::<Node>()
+            + self.more.len() * 8
+            + self.origins.len() * 4
+            + self.forks.values().map(|f| 32 + f.len() * 8).sum::<usize>()
     }
 
     /// One past the subtree of a node.
@@ -110,7 +139,7 @@ impl Flat {
         self.each_token(node, |t| out.push(t));
     }
 
-    fn each_token(&self, node: usize, mut tell: impl FnMut(TokenId)) {
+    pub(crate) fn each_token(&self, node: usize, mut tell: impl FnMut(TokenId)) {
         let n = self.nodes[node];
         if n.token != NONE {
             tell(n.token);

@@ -13,6 +13,7 @@ pub(crate) mod cache;
 pub(crate) mod flat;
 pub(crate) mod index;
 pub(crate) mod slice;
+pub(crate) mod words;
 
 use crate::automata::dfa::Automaton;
 use crate::automata::table::{DEAD, StateId};

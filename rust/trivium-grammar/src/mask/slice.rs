@@ -112,6 +112,11 @@ impl Slice {
         })
     }
 
+    /// Number of tokens in a row.
+    pub(crate) fn count(&self, row: usize) -> usize {
+        self.up_to[ROWS[row].min(self.longest())] as usize
+    }
+
     /// Bytes held, rows to be made included.
     pub(crate) fn memory(&self) -> usize {
         self.tokens.len() * 4 + self.words * 4 * 4 + self.rest.memory()
