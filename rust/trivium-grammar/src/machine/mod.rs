@@ -22,10 +22,11 @@
 //! | [`core`] | closures, exits, steps: the recogniser |
 //! | [`lexeme`], [`container`] | where lexemes begin, what brackets, commas and keys lead to |
 //! | [`scan`] | what the vocabulary can do in one lexeme state |
-//! | [`run`] | states, steps and masks |
+//! | [`run`], [`fill`] | states and steps, masks |
 
 mod container;
 mod core;
+mod fill;
 mod frame;
 pub(crate) mod graph;
 pub(crate) mod layout;

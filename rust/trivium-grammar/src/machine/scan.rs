@@ -193,11 +193,13 @@ impl Visit for Scanner<'_> {
     }
 }
 
+/// Tokens inside keys, and the keys (as bits) that they leave possible.
+pub(super) type Inner = (Arc<[u64]>, Box<[TokenId]>);
+
 /// What the vocabulary can do in the declared keys of an object, of which some are offered.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Tokens inside keys, by the keys (as bits) that they leave possible.
-    pub(super) inner: Vec<(Arc<[u64]>, Box<[TokenId]>)>,
+    pub(super) inner: Vec<Inner>,
     pub(super) rests: Vec<Rests>,
 }
 
