@@ -39,6 +39,10 @@ __device__ __forceinline__ u32 lower_bound(const int* __restrict__ tokens, u32 b
     return begin;
 }
 
+// Of a count in the history: the repetition penalty passes this token by. What is left is how often the frequency
+// penalty counts it, which may be never: the two rules may look at different parts of a text.
+constexpr u32 NOT_REPEATED = 0x40000000u;
+
 // Repetition, then frequency and presence, on the finite logit of `token`, if the history [begin, end) holds it.
 // A call: rare and long.
 __device__ __noinline__ float penalise(float z, u32 token, const int* __restrict__ tokens,
@@ -49,11 +53,12 @@ __device__ __noinline__ float penalise(float z, u32 token, const int* __restrict
     if (at == end || (u32)tokens[at] != token) {
         return z;
     }
-    if (repetition != 1.0f) {
+    const u32 word = (u32)counts[at], count = word & ~NOT_REPEATED;
+    if (repetition != 1.0f && (word & NOT_REPEATED) == 0u) {
         z = clamp_finite(z < 0.0f ? z * repetition : z / repetition);
     }
-    if (frequency != 0.0f || presence != 0.0f) {
-        z = clamp_finite(z - ((float)counts[at] * frequency + presence));
+    if (count != 0u && (frequency != 0.0f || presence != 0.0f)) {
+        z = clamp_finite(z - ((float)count * frequency + presence));
     }
     return z;
 }

@@ -309,6 +309,51 @@ PICK(cdf_pick_f32, F32)
 PICK(cdf_pick_f16, F16)
 PICK(cdf_pick_bf16, Bf16)
 
+// ---- the log-probability of tokens that were chosen otherwise ---------------------------------------
+
+// One warp a row; -inf where the token is negative, beyond the row or removed.
+template <typename E>
+__device__ __forceinline__ void score_rows(ROW_PARAMETERS_OF_T, const u64* __restrict__ floors,
+                                           const BlockPart* __restrict__ all_parts,
+                                           const int* __restrict__ tokens,
+                                           float* __restrict__ log_probs)
+{
+    const u32 blocks = (vocab + BLOCK - 1u) / BLOCK;
+    for (u32 r = blockIdx.x; r < rows; r += gridDim.x) {
+        const BlockPart* parts = all_parts + (u64)r * blocks;
+        ScaledRow<E> row;
+        const bool known = scaled_row<E>(logits, row_indices, mask, seen_starts, seen_tokens,
+                                         seen_counts, stride, r, logits_rows, mask_words, row);
+        const AskedRow p = asked[r];
+        const u64 floor = floors == nullptr ? 0 : floors[r];
+        u32 wrong = 0u;
+        const float max = row_max(parts, blocks, wrong);
+        const double total = row_total(parts, blocks, max);
+        if ((threadIdx.x & 31u) == 0u) {
+            const u32 token = (u32)tokens[r];
+            float x = neg_infinity();
+            if (known && wrong == 0u && token < vocab) {
+                x = row.at(token, p, wrong);
+                x = floor != 0 && pack(x, token) < floor ? neg_infinity() : x;
+            }
+            const float ln = p.factor == 0.0f ? 0.0f : (x - max) - ln_of(total);
+            log_probs[r] = x > neg_infinity() && (p.factor != 0.0f || x == max) ? ln : neg_infinity();
+        }
+    }
+}
+
+#define SCORE(NAME, E)                                                                             \
+    extern "C" __global__ void __launch_bounds__(32)                                               \
+        NAME(ROW_PARAMETERS(E), const u64* __restrict__ floors,                                    \
+             const BlockPart* __restrict__ parts, const int* __restrict__ tokens,                  \
+             float* __restrict__ log_probs)                                                        \
+    {                                                                                              \
+        score_rows<E>(ROW_ARGUMENTS, floors, parts, tokens, log_probs);                            \
+    }
+SCORE(cdf_score_f32, F32)
+SCORE(cdf_score_f16, F16)
+SCORE(cdf_score_bf16, Bf16)
+
 // ---- truncation -----------------------------------------------------------------------------------
 
 // Bits of the order, 11 at a time from the top: three digits of the logit, three of the token.

@@ -17,6 +17,7 @@
 // * TILE is a multiple of 32 and of the tokens that a block loads at once, so all lanes of a warp run the same
 //   number of iterations and may shuffle;
 // * a row's history is ascending and distinct (the caller's promise); ids beyond the vocabulary are ignored;
+// * `floors` is null or what cdf_floor found: tokens below their row's floor do not run;
 // * every word of `parts` is written, so neither memory nor atomics need a first launch to clear them.
 #include "asked.cuh"
 
@@ -100,7 +101,8 @@ __device__ __forceinline__ void race_rows(const typename E::Bits* __restrict__ l
                                           const int* __restrict__ seen_tokens,
                                           const int* __restrict__ seen_counts,
                                           u64* __restrict__ parts, u64 stride, u32 rows,
-                                          u32 vocab, u32 logits_rows, u32 mask_words)
+                                          u32 vocab, u32 logits_rows, u32 mask_words,
+                                          const u64* __restrict__ floors)
 {
     constexpr u32 G = PER<E>;
     __shared__ u32 seen[TILE / 32u];
@@ -115,6 +117,7 @@ __device__ __forceinline__ void race_rows(const typename E::Bits* __restrict__ l
             const u32* allowed_row = mask == nullptr ? nullptr : mask + (u64)r * mask_words;
             const bool aligned = ((u64)row & 15u) == 0u;
             const AskedRow p = asked[r];
+            const u64 floor = floors == nullptr ? 0 : floors[r];
             const u32 h0 = seen_starts == nullptr ? 0u : (u32)seen_starts[r];
             const u32 h1 = seen_starts == nullptr ? 0u : (u32)seen_starts[r + 1u];
             float bound = neg_infinity();  // a key that some token of the warp has
@@ -154,6 +157,9 @@ __device__ __forceinline__ void race_rows(const typename E::Bits* __restrict__ l
                         }
                         x[i] = p.factor == 0.0f || p.factor == 1.0f ? x[i] : x[i] * p.factor;
                         wrong |= is_bad(x[i]) ? STATUS_OVERFLOW : 0u;
+                        if (floor != 0 && x[i] > neg_infinity() && pack(x[i], first + i) < floor) {
+                            x[i] = neg_infinity();
+                        }
                         top = x[i] > top ? x[i] : top;
                     }
                     if (top > neg_infinity() && !(top + GUMBEL_MAX < bound)) {
@@ -202,10 +208,10 @@ __device__ __forceinline__ void race_rows(const typename E::Bits* __restrict__ l
              const u32* __restrict__ mask, const AskedRow* __restrict__ asked,                      \
              const int* __restrict__ seen_starts, const int* __restrict__ seen_tokens,             \
              const int* __restrict__ seen_counts, u64* __restrict__ parts, u64 stride, u32 rows,   \
-             u32 vocab, u32 logits_rows, u32 mask_words)                                           \
+             u32 vocab, u32 logits_rows, u32 mask_words, const u64* __restrict__ floors)           \
     {                                                                                              \
         race_rows<E, N>(logits, row_indices, mask, asked, seen_starts, seen_tokens, seen_counts,   \
-                        parts, stride, rows, vocab, logits_rows, mask_words);                      \
+                        parts, stride, rows, vocab, logits_rows, mask_words, floors);              \
     }
 
 RACE(race_1_f32, F32, 1)

@@ -43,8 +43,11 @@ const CDF_KERNELS: &[&str] = &[
     "cdf_floor_f32",
     "cdf_floor_f16",
     "cdf_floor_bf16",
+    "cdf_score_f32",
+    "cdf_score_f16",
+    "cdf_score_bf16",
 ];
-const CDF_FEW: &[&str] = &["cdf_weigh_bf16", "cdf_pick_bf16", "cdf_floor_bf16"];
+const CDF_FEW: &[&str] = &["cdf_weigh_bf16", "cdf_pick_bf16", "cdf_floor_bf16", "cdf_score_bf16"];
 const STAT: &str = "../kernels/row_stat.cu";
 const STAT_KERNELS: &[&str] = &["row_stat_f32", "row_stat_f16", "row_stat_bf16", "row_stat_merge"];
 const STAT_FEW: &[&str] = &["row_stat_bf16", "row_stat_merge"];
@@ -137,7 +140,12 @@ const UNITS: &[Unit] = &[
         "atomicOr(&seen[at >> 5], 1u << (at & 31u));",
         "seen[at >> 5] |= 1u << (at & 31u);",
     ),
-    race("every_count_one", "(float)counts[at] * frequency", "1.0f * frequency"),
+    race("every_count_one", "(float)count * frequency", "1.0f * frequency"),
+    race("flag_ignored", " && (word & NOT_REPEATED) == 0u", ""),
+    race("flag_counted", "count = word & ~NOT_REPEATED", "count = word"),
+    race("present_though_absent", "count != 0u && (frequency", "(frequency"),
+    race("floor_ignored", "floor != 0 && x[i]", "false && x[i]"),
+    race("floor_of_another", "0 : floors[r]", "0 : floors[0]"),
     race("penalty_sign", "z < 0.0f ? z * repetition : z / repetition", "z / repetition"),
     race("second_tile_lost", "tile += (u64)gridDim.x * TILE", "tile += vocab"),
     race("flags_of_one_warp", "wrong |= flags[w];", ""),
@@ -179,6 +187,18 @@ const UNITS: &[Unit] = &[
     cdf("mask_ignored", "mask != nullptr && (w >=", "false && (w >="),
     cdf("temperature_ignored", "x : x * p.factor;", "x : x;"),
     cdf("floor_ignored", "floor != 0 && x[j]", "false && x[j]"),
+    cdf(
+        "removed_token_scored",
+        "floor != 0 && pack(x, token) < floor ? neg_infinity()",
+        "false ? neg_infinity()",
+    ),
+    cdf(
+        "score_of_the_weight",
+        "(x - max) - ln_of(total);\n            log_probs",
+        "(x - max);\n            log_probs",
+    ),
+    cdf("score_beyond_the_row", "wrong == 0u && token < vocab", "wrong == 0u"),
+    cdf("any_greedy_token_certain", "(p.factor != 0.0f || x == max) ? ln", "true ? ln"),
     cdf("k_off_by_one", "max, p.top_k, 3u", "max, p.top_k + 1u, 3u"),
     cdf("k_splits_equals", "p.top_k, 3u, counts", "p.top_k, 6u, counts"),
     cdf(

@@ -4,14 +4,16 @@
 //! `cuda/kernels/apply_mask.cu`. One thread owns 16 bytes of logits; blocks along x cover a row, blocks
 //! along y the mask rows, and both loop when the grid is cut to the device's limits.
 //!
-//! [`ApplyMask::plan`] is everything the host decides: it validates the shapes and yields grid, block and
-//! parameters. [`apply_mask`] hands that to the driver; the tests hand it to the CPU run of the kernel.
+//! `ApplyMask::plan` is everything the host decides: it validates the shapes and yields grid, block and
+//! parameters. [`Context::enqueue`](crate::Context::enqueue) hands that to the driver; the tests hand it to the CPU
+//! run of the kernel.
 
-use crate::context::{Context, Stream};
-use crate::plan::{LogitsRows, MAX_BLOCKS, MAX_Y, Plan, by_dtype, check_slice, small};
+use crate::plan::{
+    Kernel, LogitsRows, MAX_BLOCKS, MAX_Y, Plan, by_dtype, check_indices, check_slice, small,
+};
 use crate::{DeviceSlice, Dtype};
 use std::ffi::CStr;
-use trivium_core::{Error, Result};
+use trivium_core::Result;
 
 /// Entries of the kernel file, as the PTX names them.
 pub(crate) const ENTRIES: &[&CStr] = &[c"apply_mask_f32", c"apply_mask_f16", c"apply_mask_bf16"];
@@ -45,13 +47,8 @@ pub struct ApplyMask {
     pub stride: usize,
 }
 
-impl ApplyMask {
-    /// Validates the shapes and decides the launch; `None` where there is nothing to do.
-    ///
-    /// # Errors
-    /// `InvalidInput` if a buffer is too short, null or misaligned, rows overlap, or a number does not
-    /// fit the kernel's types.
-    pub fn plan(&self) -> Result<Option<Plan>> {
+impl Kernel for ApplyMask {
+    fn plan(&self) -> Result<Vec<Plan>> {
         let rows = small("rows", self.rows)?;
         let mask_words = small("mask_words", self.mask_words)?;
         let logits = LogitsRows {
@@ -63,17 +60,9 @@ impl ApplyMask {
         };
         let (logits_rows, vocab) = logits.check()?;
         check_slice("mask", self.mask, self.rows.checked_mul(self.mask_words), 4)?;
-        match self.row_indices {
-            Some(indices) => check_slice("row_indices", indices, Some(self.rows), 4)?,
-            None if self.rows > self.logits_rows => {
-                let why =
-                    format!("{rows} mask rows need row_indices into {logits_rows} logits rows");
-                return Err(Error::input("rows", why));
-            }
-            None => {}
-        }
+        check_indices(self.row_indices, rows, logits_rows)?;
         if rows == 0 || vocab == 0 || logits_rows == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let chunks = u64::from(vocab).div_ceil(CHUNK / self.dtype.bytes());
         let y = rows.min(MAX_Y);
@@ -87,31 +76,14 @@ impl ApplyMask {
             .wide(self.stride as u64)
             .word(logits_rows)
             .word(mask_words);
-        Ok(Some(plan))
+        Ok(vec![plan])
     }
-}
-
-/// Enqueues the masking on `stream` and returns; allocates nothing on the device and waits for nothing.
-///
-/// # Errors
-/// `InvalidInput` as [`ApplyMask::plan`]; `Device` if the driver refuses.
-///
-/// # Safety
-/// `stream` is a live stream of `context`. The slices are memory of its device, of the length they
-/// state, and stay allocated until the stream has run the launch; nothing else reads or writes the
-/// logits meanwhile. Row indices within the logits are distinct.
-pub unsafe fn apply_mask(context: &Context, stream: Stream, args: &ApplyMask) -> Result<()> {
-    let Some(plan) = args.plan()? else {
-        return Ok(());
-    };
-    // SAFETY: the plan matches its entry (tests run it on the compiled source, which refuses another number of
-    // parameters); the caller vouches for stream and memory.
-    unsafe { context.launch_all(stream, [plan]) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trivium_core::Error;
 
     fn args() -> ApplyMask {
         ApplyMask {
@@ -129,13 +101,13 @@ mod tests {
 
     #[test]
     fn plans_cover_every_chunk() {
-        let plan = args().plan().unwrap().unwrap();
+        let plan = args().plan().unwrap().remove(0);
         assert_eq!((plan.grid, plan.block), ([1, 3, 1], [256, 1, 1]));
         let wide = ApplyMask { vocab: 128_256, stride: 128_256, ..args() };
         let wide = ApplyMask { logits: DeviceSlice { len: 3 * 128_256, ..wide.logits }, ..wide };
-        assert_eq!(wide.plan().unwrap().unwrap().grid, [63, 3, 1]);
+        assert_eq!(wide.plan().unwrap()[0].grid, [63, 3, 1]);
         let tall = ApplyMask { rows: 0, ..args() };
-        assert_eq!(tall.plan(), Ok(None));
+        assert_eq!(tall.plan(), Ok(Vec::new()));
     }
 
     #[test]
@@ -160,6 +132,6 @@ mod tests {
         refused("vocab", ApplyMask { vocab: 1 << 31, stride: 1 << 31, ..args() });
         // A mask of no words forbids everything and needs no memory.
         let none = ApplyMask { mask_words: 0, mask: DeviceSlice { address: 0, len: 0 }, ..args() };
-        assert!(none.plan().unwrap().is_some());
+        assert_eq!(none.plan().unwrap().len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! What the rows of a launch ask for, and the rows themselves: shared by races and draws by inverse CDF.
 
 use crate::DeviceSlice;
-use crate::plan::{LogitsRows, Plan, check_slice, check_some, small};
+use crate::plan::{MaskedRows, Plan, check_slice};
 use trivium_core::{Error, Result};
 
 /// What one row asks for: 48 bytes, as the device reads them.
@@ -22,7 +22,7 @@ pub struct AskedRow {
     pub frequency: f32,
     /// Presence penalty; 0 is none.
     pub presence: f32,
-    /// Top-k, equals of the k-th kept; 0 keeps all. Races ignore this and what follows.
+    /// Top-k, equals of the k-th kept; 0 keeps all.
     pub top_k: u32,
     /// Top-p; 1 keeps all.
     pub top_p: f32,
@@ -73,23 +73,19 @@ pub struct Seen {
     pub starts: DeviceSlice,
     /// int32: ids, ascending and distinct within a row; ids beyond the vocabulary are ignored.
     pub tokens: DeviceSlice,
-    /// int32: how often each occurred.
+    /// int32: how often the frequency penalty counts each, which may be 0, or-ed with [`NOT_REPEATED`] where the
+    /// repetition penalty passes it by.
     pub counts: DeviceSlice,
 }
+
+/// Of a count in [`Seen::counts`]: the repetition penalty does not touch this token.
+pub const NOT_REPEATED: u32 = 1 << 30;
 
 /// Rows of logits with what is asked of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AskedRows {
-    /// Logits, only read.
-    pub logits: LogitsRows,
-    /// Rows asked about.
-    pub rows: usize,
-    /// int32 \[`rows`\]: the logits row of each; `None`: row `r` is logits row `r`.
-    pub row_indices: Option<DeviceSlice>,
-    /// Packed masks, `rows` × `mask_words`; `None` allows all.
-    pub mask: Option<DeviceSlice>,
-    /// Words of a mask row. Logits beyond them are forbidden.
-    pub mask_words: usize,
+    /// The rows.
+    pub rows: MaskedRows,
     /// [`AskedRow`] \[`rows`\]; `len` counts rows.
     pub asked: DeviceSlice,
     /// What penalties act on; `None`: nothing was seen.
@@ -99,21 +95,11 @@ pub struct AskedRows {
 impl AskedRows {
     /// Rows as the kernels count.
     pub(crate) fn check(&self) -> Result<u32> {
-        let (logits_rows, _) = self.logits.check()?;
-        let rows = small("rows", self.rows)?;
-        small("mask_words", self.mask_words)?;
-        match self.row_indices {
-            Some(indices) => check_slice("row_indices", indices, Some(self.rows), 4)?,
-            None if rows > logits_rows => {
-                let why = format!("{rows} rows need row_indices into {logits_rows} logits rows");
-                return Err(Error::input("rows", why));
-            }
-            None => {}
-        }
-        check_some("mask", self.mask, self.rows.checked_mul(self.mask_words), 4)?;
-        check_slice("asked", self.asked, Some(self.rows), 8)?;
+        let count = self.rows.rows;
+        let rows = self.rows.check()?;
+        check_slice("asked", self.asked, Some(count), 8)?;
         if let Some(seen) = self.seen {
-            check_slice("seen.starts", seen.starts, Some(self.rows + 1), 4)?;
+            check_slice("seen.starts", seen.starts, Some(count + 1), 4)?;
             if seen.tokens.len != seen.counts.len {
                 let why = format!("{} counts for {} tokens", seen.counts.len, seen.tokens.len);
                 return Err(Error::input("seen.counts", why));
@@ -126,21 +112,12 @@ impl AskedRows {
 
     /// The addresses, in the order of every kernel.
     pub(crate) fn addresses(&self, plan: Plan) -> Plan {
-        plan.wide(self.logits.logits.address)
-            .slice(self.row_indices)
-            .slice(self.mask)
+        plan.wide(self.rows.logits.logits.address)
+            .slice(self.rows.row_indices)
+            .slice(self.rows.mask)
             .wide(self.asked.address)
             .slice(self.seen.map(|s| s.starts))
             .slice(self.seen.map(|s| s.tokens))
             .slice(self.seen.map(|s| s.counts))
-    }
-
-    /// The numbers, in the order of every kernel.
-    pub(crate) fn numbers(&self, plan: Plan) -> Plan {
-        plan.wide(self.logits.stride as u64)
-            .word(self.rows as u32)
-            .word(self.logits.vocab as u32)
-            .word(self.logits.rows as u32)
-            .word(self.mask_words as u32)
     }
 }

@@ -8,7 +8,7 @@
 //! * the context that was current on the calling thread is current again after every call.
 
 use crate::driver::guarded;
-use crate::plan::Plan;
+use crate::plan::Kernel;
 use cudarc::driver::{DriverError, result, sys};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -107,6 +107,31 @@ impl Context {
         self.ordinal
     }
 
+    /// Refuses an address range that is no memory of this device, so that an exporter's wrong word is an error and not
+    /// a fault of the whole context.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming `what`.
+    pub fn check_memory(&self, what: &str, address: u64, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        for at in [address, address.saturating_add(bytes as u64 - 1)] {
+            let mut ordinal = -1i32;
+            let found = self.enter(|| {
+                let attribute = sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL;
+                // SAFETY: the driver writes one integer to the address of a live one and reads nothing at `at`.
+                unsafe { sys::cuPointerGetAttribute((&raw mut ordinal).cast(), attribute, at) }
+                    .result()
+            });
+            if found.is_err() || ordinal != self.ordinal {
+                let why = format!("address {at:#x} is no memory of CUDA device {}", self.ordinal);
+                return Err(Error::input(what, why));
+            }
+        }
+        Ok(())
+    }
+
     /// Runs driver calls with this context current, for tests and callers that own device memory.
     ///
     /// # Errors
@@ -115,21 +140,19 @@ impl Context {
         guarded(|| with_current(self.handle, calls))
     }
 
-    /// Enqueues `plans` on `stream`, in their order, and returns at once.
+    /// Enqueues a kernel's launches on `stream`, in their order, and returns at once; allocates nothing on the device
+    /// and waits for nothing.
     ///
     /// # Errors
-    /// `Device` if the driver refuses; a fault of a kernel itself surfaces at the caller's next
-    /// synchronisation, as always on a stream.
+    /// `InvalidInput` as [`Kernel::plan`]; `Device` if the driver refuses. A fault of a kernel itself surfaces at the
+    /// caller's next synchronisation, as always on a stream.
     ///
     /// # Safety
-    /// `stream` is a live stream of this context. Every address among the parameters is device memory
-    /// of it, valid until the stream has run the launches, and as long as the kernels' contracts ask. Each
-    /// plan has its entry's parameters.
-    pub(crate) unsafe fn launch_all<const N: usize>(
-        &self,
-        stream: Stream,
-        mut plans: [Plan; N],
-    ) -> Result<()> {
+    /// `stream` is a live stream of this context. The slices of the kernel are memory of its device, of the length
+    /// they state, and stay allocated until the stream has run the launches; nothing else writes them meanwhile, and
+    /// they hold what their fields say.
+    pub unsafe fn enqueue(&self, stream: Stream, kernel: &dyn Kernel) -> Result<()> {
+        let mut plans = kernel.plan()?;
         for plan in &plans {
             if !self.functions.contains_key(plan.entry) {
                 return Err(Error::Internal { detail: format!("no kernel {:?}", plan.entry) });
@@ -139,8 +162,9 @@ impl Context {
             for plan in &mut plans {
                 let function = self.functions[plan.entry];
                 let ([gx, gy, gz], [bx, by, bz]) = (plan.grid, plan.block);
-                // SAFETY: the function belongs to a module of this context, which is current; the driver
-                // copies the parameters out of the plan before it returns; the rest is the caller's word.
+                // SAFETY: the function belongs to a module of this context, which is current; plans match their
+                // entries (tests); the driver copies the parameters out of the plan before it returns; the rest is
+                // the caller's word.
                 plan.with_params(|params| unsafe {
                     let stream = stream.0 as sys::CUstream;
                     result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), 0, stream, params)
@@ -203,9 +227,10 @@ mod tests {
                 let expected = match name {
                     n if n.starts_with("apply_mask") => "88844844",
                     n if n.starts_with("cdf_pick") => "88888888444488888",
+                    n if n.starts_with("cdf_score") => "8888888844448888",
                     n if n.starts_with("cdf") => "88888888444488",
                     "race_merge" => "88884444",
-                    n if n.starts_with("race") => "8888888884444",
+                    n if n.starts_with("race") => "88888888844448",
                     "row_stat_merge" => "888844",
                     n if n.starts_with("row_stat") => "8888884444",
                     "tree_walk" => "888888884",

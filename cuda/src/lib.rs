@@ -8,12 +8,13 @@
 //! |---|---|
 //! | [`driver`] | is there a driver, which devices; errors and panics of the driver layer as values |
 //! | [`context`] | [`Context`]: the primary context of a device with the kernels loaded, once a process |
-//! | [`apply_mask`](mod@apply_mask) | the packed token mask onto logits in device memory |
+//! | [`apply_mask`] | the packed token mask onto logits in device memory |
 //! | [`asked`] | what rows ask for: address of noise, temperature, penalties, truncation |
 //! | [`cdf`] | draws by inverse CDF, with top-k, top-p, min-p |
-//! | [`race`](mod@race) | draws by race, first arrivals, the best ids: temperature, penalties, mask in one read |
-//! | [`row_stat`](mod@row_stat) | the two best logits, sum of exponentials, entropy |
+//! | [`race`] | draws by race, first arrivals, the best ids: temperature, penalties, mask in one read |
+//! | [`row_stat`] | the two best logits, sum of exponentials, entropy |
 //! | [`tree`] | verification by sampled ids, attention masks |
+//! | [`rows`], [`scratch`] | calls that answer in host memory, and their device memory |
 //! | [`plan`] | a launch as plain data, the checks of shapes |
 //!
 //! Rules of every launch. Memory and stream belong to the caller: nothing is allocated, freed, copied
@@ -21,8 +22,8 @@
 //! asked. A kernel has a twin with identical integers (`docs/cuda.md` has the bounds of sums); its `.cu` source runs against
 //! that twin on the CPU (`cuda/shim`), the PTX where a device exists (`tests/gpu.rs`).
 //!
-//! Unsafe code stands in [`driver`] and [`context`] only, plus the launch functions whose caller vouches
-//! for device addresses.
+//! Unsafe code stands in [`driver`] and [`context`] only; launches and transfers are `unsafe` because their caller
+//! vouches for device addresses.
 
 #![deny(missing_docs)]
 #![allow(unsafe_code, reason = "a driver is called through its C interface; see above")]
@@ -35,17 +36,21 @@ pub mod driver;
 pub mod plan;
 pub mod race;
 pub mod row_stat;
+pub mod rows;
+pub mod scratch;
 pub mod tree;
 
-pub use apply_mask::{ApplyMask, apply_mask};
-pub use asked::{AskedRow, AskedRows, Seen};
-pub use cdf::{CdfDraw, cdf_draw};
+pub use apply_mask::ApplyMask;
+pub use asked::{AskedRow, AskedRows, NOT_REPEATED, Seen};
+pub use cdf::CdfDraw;
 pub use context::{Context, Stream};
 pub use driver::{DeviceInfo, Doctor, doctor, is_available};
-pub use plan::{LogitsRows, Plan};
-pub use race::{Race, race};
-pub use row_stat::{RowStat, row_stat};
-pub use tree::{TreeMask, TreeWalk, Trees, tree_mask, tree_walk};
+pub use plan::{Kernel, LogitsRows, MaskedRows, Plan};
+pub use race::{Race, RaceDraw};
+pub use row_stat::RowStat;
+pub use rows::{RowAnswer, RowAsk};
+pub use scratch::Call;
+pub use tree::{TreeMask, TreeWalk, Trees};
 
 /// The element type of logits in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

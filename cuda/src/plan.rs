@@ -62,6 +62,16 @@ impl Plan {
     }
 }
 
+/// Work that is one or more launches, in their order.
+pub trait Kernel {
+    /// Validates the shapes and decides the launches; none where there is nothing to do.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a buffer is too short, null or misaligned, rows overlap, or a number does not fit the
+    /// kernels' types.
+    fn plan(&self) -> Result<Vec<Plan>>;
+}
+
 /// Rows of logits in memory of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogitsRows {
@@ -92,6 +102,63 @@ impl LogitsRows {
         };
         check_slice("logits", self.logits, extent, self.dtype.bytes())?;
         Ok((rows, vocab))
+    }
+}
+
+/// Some of these rows, in any order, under masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskedRows {
+    /// Logits, only read.
+    pub logits: LogitsRows,
+    /// Rows asked about.
+    pub rows: usize,
+    /// int32 \[`rows`\]: the logits row of each; `None`: row `r` is logits row `r`.
+    pub row_indices: Option<DeviceSlice>,
+    /// Packed masks, `rows` × `mask_words`; `None` allows all.
+    pub mask: Option<DeviceSlice>,
+    /// Words of a mask row. Logits beyond them are forbidden.
+    pub mask_words: usize,
+}
+
+impl MaskedRows {
+    /// Every row, nothing masked.
+    pub fn all(logits: LogitsRows) -> Self {
+        Self { logits, rows: logits.rows, row_indices: None, mask: None, mask_words: 0 }
+    }
+
+    /// Rows as the kernels count.
+    pub(crate) fn check(&self) -> Result<u32> {
+        let (logits_rows, _) = self.logits.check()?;
+        let rows = small("rows", self.rows)?;
+        small("mask_words", self.mask_words)?;
+        check_indices(self.row_indices, rows, logits_rows)?;
+        check_some("mask", self.mask, self.rows.checked_mul(self.mask_words), 4)?;
+        Ok(rows)
+    }
+
+    /// The numbers, in the order of every kernel.
+    pub(crate) fn numbers(&self, plan: Plan) -> Plan {
+        plan.wide(self.logits.stride as u64)
+            .word(self.rows as u32)
+            .word(self.logits.vocab as u32)
+            .word(self.logits.rows as u32)
+            .word(self.mask_words as u32)
+    }
+}
+
+/// Indices of `rows` rows, or as many logits rows.
+pub(crate) fn check_indices(
+    indices: Option<DeviceSlice>,
+    rows: u32,
+    logits_rows: u32,
+) -> Result<()> {
+    match indices {
+        Some(indices) => check_slice("row_indices", indices, Some(rows as usize), 4),
+        None if rows > logits_rows => {
+            let why = format!("{rows} rows need row_indices into {logits_rows} logits rows");
+            Err(Error::input("rows", why))
+        }
+        None => Ok(()),
     }
 }
 

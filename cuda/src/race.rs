@@ -10,8 +10,8 @@
 
 use crate::DeviceSlice;
 use crate::asked::AskedRows;
-use crate::context::{Context, Stream};
-use crate::plan::{MAX_BLOCKS, MAX_Y, Plan, by_dtype, check_slice};
+use crate::cdf::CdfDraw;
+use crate::plan::{Kernel, MAX_BLOCKS, MAX_Y, Plan, by_dtype, check_slice, check_some};
 use std::ffi::CStr;
 use trivium_core::{Error, Result};
 
@@ -35,8 +35,10 @@ const THREADS: u32 = 256;
 /// A race of some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Race {
-    /// The rows; truncations are ignored.
+    /// The rows; truncations are what `floors` says of them.
     pub rows: AskedRows,
+    /// u64 \[rows\]: what [`CdfDraw::floors`](crate::cdf::CdfDraw::floors) found; `None`: all run.
+    pub floors: Option<DeviceSlice>,
     /// Winners a row, 1 to [`MAX_WINNERS`].
     pub winners: usize,
     /// u64: scratch memory, [`workspace`](Self::workspace) words; need not be cleared.
@@ -56,40 +58,39 @@ impl Race {
     }
 
     fn blocks(&self) -> usize {
-        let all = self.rows.logits.vocab.div_ceil(TILE).max(1);
-        let y = self.rows.rows.clamp(1, MAX_Y as usize);
+        let all = self.rows.rows.logits.vocab.div_ceil(TILE).max(1);
+        let y = self.rows.rows.rows.clamp(1, MAX_Y as usize);
         all.min((MAX_BLOCKS as usize / y).max(1))
     }
 
     /// Words of scratch memory that this race needs.
     pub fn workspace(&self) -> usize {
-        self.rows.rows.saturating_mul(self.blocks()).saturating_mul(self.kept() + 1)
+        self.rows.rows.rows.saturating_mul(self.blocks()).saturating_mul(self.kept() + 1)
     }
+}
 
-    /// Validates the shapes and decides the launches; `None` where there is nothing to do.
-    ///
-    /// # Errors
-    /// `InvalidInput` if a buffer is too short, null or misaligned, rows overlap, or a number does not fit the
-    /// kernel's types.
-    pub fn plan(&self) -> Result<Option<[Plan; 2]>> {
+impl Kernel for Race {
+    fn plan(&self) -> Result<Vec<Plan>> {
         let rows = self.rows.check()?;
         if !(1..=MAX_WINNERS).contains(&self.winners) {
             let why = format!("{} is not from 1 to {MAX_WINNERS}", self.winners);
             return Err(Error::input("winners", why));
         }
-        let answers = self.rows.rows.checked_mul(self.winners);
+        let answers = self.rows.rows.rows.checked_mul(self.winners);
         check_slice("workspace", self.workspace, Some(self.workspace()), 8)?;
+        check_some("floors", self.floors, Some(self.rows.rows.rows), 8)?;
         check_slice("tokens", self.tokens, answers, 4)?;
         check_slice("keys", self.keys, answers, 4)?;
-        check_slice("status", self.status, Some(self.rows.rows), 4)?;
+        check_slice("status", self.status, Some(self.rows.rows.rows), 4)?;
         if rows == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let (blocks, kept) = (self.blocks() as u32, self.kept() as u32);
         let entries = if kept == 1 { &ENTRIES[..3] } else { &ENTRIES[3..6] };
         let grid = [blocks, rows.min(MAX_Y), 1];
-        let race = Plan::new(by_dtype(entries, self.rows.logits.dtype), grid, THREADS);
-        let race = self.rows.numbers(self.rows.addresses(race).wide(self.workspace.address));
+        let race = Plan::new(by_dtype(entries, self.rows.rows.logits.dtype), grid, THREADS);
+        let race = self.rows.addresses(race).wide(self.workspace.address);
+        let race = self.rows.rows.numbers(race).slice(self.floors);
         let merge = Plan::new(ENTRIES[6], [rows.min(MAX_BLOCKS), 1, 1], 32)
             .wide(self.workspace.address)
             .wide(self.tokens.address)
@@ -99,23 +100,28 @@ impl Race {
             .word(blocks)
             .word(kept)
             .word(self.winners as u32);
-        Ok(Some([race, merge]))
+        Ok(vec![race, merge])
     }
 }
 
-/// Enqueues the race on `stream` and returns; allocates nothing on the device and waits for nothing.
-///
-/// # Errors
-/// `InvalidInput` as [`Race::plan`]; `Device` if the driver refuses.
-///
-/// # Safety
-/// `stream` is a live stream of `context`. The slices are memory of its device, of the length they state, and stay
-/// allocated until the stream has run the launches; nothing else writes them meanwhile. `seen` is what its
-/// fields say.
-pub unsafe fn race(context: &Context, stream: Stream, args: &Race) -> Result<()> {
-    let Some(plans) = args.plan()? else {
-        return Ok(());
-    };
-    // SAFETY: the caller's word; the plans match their entries (tests).
-    unsafe { context.launch_all(stream, plans) }
+/// A race over the truncated law, with the log-probability of its winner: what `draw="race"` is.
+#[derive(Debug, Clone, Copy)]
+pub struct RaceDraw {
+    /// Floors and sums of the rows; its tokens are given.
+    pub cdf: CdfDraw,
+    /// One winner a row, in the tokens of `cdf`; its floors are those of `cdf`.
+    pub race: Race,
+}
+
+impl Kernel for RaceDraw {
+    fn plan(&self) -> Result<Vec<Plan>> {
+        if !self.cdf.given || self.race.winners != 1 || self.race.tokens != self.cdf.tokens {
+            return Err(Error::input("tokens", "of the race are not those that are scored"));
+        }
+        let mut plans = self.cdf.plan()?;
+        let score = plans.pop();
+        plans.extend(self.race.plan()?);
+        plans.extend(score);
+        Ok(plans)
+    }
 }

@@ -5,8 +5,7 @@
 //! leaving the device: two launches, then one.
 
 use crate::DeviceSlice;
-use crate::context::{Context, Stream};
-use crate::plan::{MAX_BLOCKS, MAX_Y, Plan, check_slice, small};
+use crate::plan::{Kernel, MAX_BLOCKS, MAX_Y, Plan, check_slice, small};
 use std::ffi::CStr;
 use trivium_core::{Error, Result};
 
@@ -56,12 +55,8 @@ pub struct TreeWalk {
     pub status: DeviceSlice,
 }
 
-impl TreeWalk {
-    /// Validates the shapes and decides the launch; `None` where there is nothing to do.
-    ///
-    /// # Errors
-    /// `InvalidInput` if a buffer is too short, null or misaligned.
-    pub fn plan(&self) -> Result<Option<[Plan; 1]>> {
+impl Kernel for TreeWalk {
+    fn plan(&self) -> Result<Vec<Plan>> {
         let requests = self.trees.check()?;
         for (what, slice) in [
             ("tokens", self.tokens),
@@ -74,7 +69,7 @@ impl TreeWalk {
         check_slice("counts", self.counts, Some(self.trees.requests), 4)?;
         check_slice("status", self.status, Some(self.trees.requests), 4)?;
         if requests == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let plan = Plan::new(ENTRIES[0], [requests.min(MAX_BLOCKS), 1, 1], 32)
             .wide(self.tokens.address)
@@ -86,7 +81,7 @@ impl TreeWalk {
             .wide(self.counts.address)
             .wide(self.status.address)
             .word(requests);
-        Ok(Some([plan]))
+        Ok(vec![plan])
     }
 }
 
@@ -101,12 +96,8 @@ pub struct TreeMask {
     pub out: DeviceSlice,
 }
 
-impl TreeMask {
-    /// Validates the shapes and decides the launch; `None` where there is nothing to do.
-    ///
-    /// # Errors
-    /// `InvalidInput` if a buffer is too short, null or misaligned.
-    pub fn plan(&self) -> Result<Option<[Plan; 1]>> {
+impl Kernel for TreeMask {
+    fn plan(&self) -> Result<Vec<Plan>> {
         let requests = self.trees.check()?;
         let width = small("width", self.width)?;
         if width == 0 && self.trees.nodes > 0 {
@@ -114,7 +105,7 @@ impl TreeMask {
         }
         check_slice("out", self.out, self.trees.nodes.checked_mul(self.width), 1)?;
         if self.trees.nodes == 0 || requests == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let x = width.div_ceil(MASK_THREADS).min(MAX_BLOCKS);
         let plan = Plan::new(ENTRIES[1], [x, requests.min(MAX_Y), 1], MASK_THREADS)
@@ -123,38 +114,6 @@ impl TreeMask {
             .wide(self.out.address)
             .word(requests)
             .word(width);
-        Ok(Some([plan]))
+        Ok(vec![plan])
     }
-}
-
-/// Enqueues the walk on `stream` and returns; allocates nothing on the device and waits for nothing.
-///
-/// # Errors
-/// `InvalidInput` as [`TreeWalk::plan`]; `Device` if the driver refuses.
-///
-/// # Safety
-/// `stream` is a live stream of `context`. The slices are memory of its device, of the length they state, and stay
-/// allocated until the stream has run the launch; nothing else writes them meanwhile. The trees are what
-/// [`Trees`] says.
-pub unsafe fn tree_walk(context: &Context, stream: Stream, args: &TreeWalk) -> Result<()> {
-    let Some(plans) = args.plan()? else {
-        return Ok(());
-    };
-    // SAFETY: the caller's word; the plan matches its entry (tests).
-    unsafe { context.launch_all(stream, plans) }
-}
-
-/// Enqueues the mask on `stream` and returns.
-///
-/// # Errors
-/// `InvalidInput` as [`TreeMask::plan`]; `Device` if the driver refuses.
-///
-/// # Safety
-/// As [`tree_walk`].
-pub unsafe fn tree_mask(context: &Context, stream: Stream, args: &TreeMask) -> Result<()> {
-    let Some(plans) = args.plan()? else {
-        return Ok(());
-    };
-    // SAFETY: the caller's word; the plan matches its entry (tests).
-    unsafe { context.launch_all(stream, plans) }
 }

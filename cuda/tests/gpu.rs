@@ -20,7 +20,7 @@ use cudarc::driver::{DriverError, result};
 use half::{bf16, f16};
 use std::process::Command;
 use trivium_core::Error;
-use trivium_cuda::{Context, Stream, apply_mask, doctor, is_available};
+use trivium_cuda::{Context, Stream, doctor, is_available};
 use trivium_cuda_shim::FAKE_DRIVERS;
 
 /// Device memory with a copy of `data`; leaked if a later step fails, which fails the test.
@@ -44,7 +44,7 @@ fn run<T: Element>(context: &'static Context, case: &Case) -> Result<(), String>
         .map_err(|e| e.to_string())?;
     let args = case.args(T::DTYPE, at_logits, at_mask, case.indices.as_ref().map(|_| at_indices));
     // SAFETY: stream and memory were made above in this context and are freed below.
-    unsafe { apply_mask(context, Stream(stream as usize), &args) }.map_err(|e| e.to_string())?;
+    unsafe { context.enqueue(Stream(stream as usize), &args) }.map_err(|e| e.to_string())?;
     context
         .enter(|| {
             // SAFETY: as above; the stream is idle before its memory is read and freed.
@@ -61,7 +61,7 @@ fn run<T: Element>(context: &'static Context, case: &Case) -> Result<(), String>
     difference(&logits, &expected).map_or(Ok(()), Err)
 }
 
-/// Runs a job on the device by its public entry; `None` is a pass.
+/// Runs a job on the device by the public entry.
 fn run_job(context: &'static Context, job: &dyn Job) -> Result<(), String> {
     let mut buffers = job.buffers();
     let upload_all = |b: &Buffer| match &b.memory {
@@ -77,7 +77,8 @@ fn run_job(context: &'static Context, job: &dyn Job) -> Result<(), String> {
         })
         .map_err(|e| e.to_string())?;
     // SAFETY: stream and memory were made above in this context and are freed below.
-    unsafe { job.enqueue(context, Stream(stream as usize), &at) }.map_err(|e| e.to_string())?;
+    unsafe { context.enqueue(Stream(stream as usize), &*job.kernel(&at)) }
+        .map_err(|e| e.to_string())?;
     context
         .enter(|| {
             // SAFETY: as above; the stream is idle before its memory is read and freed.

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::cdf::{CdfJob, cdf_jobs, large_cdf_jobs};
+use common::cdf::{CdfJob, Choice, cdf_jobs, floor_jobs, large_cdf_jobs};
 use common::job::{Job, catch_all, on_cpu};
 use common::race::{RaceJob, large_race_jobs, race_jobs};
 use common::row_stat::{StatJob, stat_jobs};
@@ -51,7 +51,9 @@ fn races_equal_their_twin() {
 #[test]
 fn every_planted_bug_of_the_race_is_caught() {
     if !skipped() {
-        all_caught("race", &dynamic(&race_jobs()), 20);
+        let (races, floors) = (race_jobs(), floor_jobs());
+        let jobs: Vec<&dyn Job> = dynamic(&races).into_iter().chain(dynamic(&floors)).collect();
+        all_caught("race", &jobs, 20);
     }
 }
 
@@ -156,9 +158,12 @@ proptest! {
     }
 
     #[test]
-    fn any_draw_by_cdf_equals_its_twin(rows in any_rows(), truncate: bool, one_block: bool) {
+    fn any_draw_equals_its_twin(
+        rows in any_rows(), truncate: bool, one_block: bool,
+        choice in prop::sample::select(vec![Choice::Cdf, Choice::Race, Choice::Given]),
+    ) {
         if BUILT {
-            let job = CdfJob { rows, truncate, one_block };
+            let job = CdfJob { rows, truncate, choice, one_block };
             prop_assert_eq!(on_cpu(&job, ""), Ok(()));
         }
     }

@@ -11,6 +11,7 @@ use common::{Case, Data, Element, any_case, difference, fixed_cases, large_cases
 use half::{bf16, f16};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use trivium_cuda::Kernel as _;
 use trivium_cuda_shim::{BUILT, Buffers, Fault, VARIANTS, launch};
 
 /// What went wrong with this case, if anything.
@@ -25,7 +26,7 @@ fn run<T: Element>(variant: &str, case: &Case) -> Result<(), String> {
     let args = case.args(T::DTYPE, at_logits, at_mask, has_indices.then_some(at_indices));
     // A mask row for each of no indices is no mask row at all.
     let plan = args.plan().map_err(|e| e.to_string())?;
-    if let Some(mut plan) = plan {
+    for mut plan in plan {
         let grid = if case.one_block { [1, 1, 1] } else { plan.grid };
         let (entry, block) = (plan.entry.to_string_lossy(), plan.block);
         // SAFETY: the parameters are those that the driver would get for this entry.

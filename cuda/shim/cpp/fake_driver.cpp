@@ -20,7 +20,7 @@ extern "C" int shim_launch(const char*, const char*, const unsigned*, const unsi
 
 namespace {
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500,
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, UNSUPPORTED_PTX = 222, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500,
        INVALID_HANDLE = 400, INVALID_DEVICE = 101, LAUNCH_FAILED = 719 };
 
 struct Function { std::string name; size_t params; };
@@ -31,7 +31,26 @@ std::map<uintptr_t, size_t> memory;   // begin, bytes
 std::map<void*, int> streams;
 uint64_t launches = 0;
 
+// What a test asks about afterwards: a line a launch, "kernel gx gy stream".
+std::vector<std::string> launched;
+// Streams that have work behind their last synchronisation.
+std::map<void*, int> pending;
+
 bool in_context() { return current == &the_context; }
+
+// The legacy default stream by its two names, the per-thread one, or one that was made.
+bool is_stream(void* stream)
+{
+    return reinterpret_cast<uintptr_t>(stream) <= 2 || streams.count(stream) != 0;
+}
+
+// How a test wants the driver to fail: TRIVIUM_STAND_IN = "old" refuses the PTX, "full" has no memory left,
+// "launch" fails every launch.
+bool fails(const char* how)
+{
+    const char* wanted = getenv("TRIVIUM_STAND_IN");
+    return wanted != nullptr && strcmp(wanted, how) == 0;
+}
 
 // The range of `bytes` from `p` on lies in one allocation.
 bool owned(uintptr_t p, size_t bytes)
@@ -55,6 +74,8 @@ int cuGetErrorString(int code, const char** text)
     *text = code == LAUNCH_FAILED     ? "launch failed"
             : code == INVALID_DEVICE  ? "invalid device ordinal"
             : code == INVALID_CONTEXT ? "invalid device context"
+            : code == OUT_OF_MEMORY   ? "out of memory"
+            : code == UNSUPPORTED_PTX ? "the provided PTX was compiled with an unsupported toolchain"
                                       : "error of the stand-in driver";
     return SUCCESS;
 }
@@ -85,6 +106,9 @@ int cuModuleLoadData(void** module, const void* image)
     if (!in_context()) {
         return INVALID_CONTEXT;
     }
+    if (fails("old")) {
+        return UNSUPPORTED_PTX;
+    }
     auto* text = new std::string(static_cast<const char*>(image));
     *module = text;
     return text->find("\n.version ") != std::string::npos ? SUCCESS : INVALID_PTX;
@@ -107,6 +131,9 @@ int cuModuleGetFunction(void** function, void* module, const char* name)
 
 int cuMemAlloc_v2(uintptr_t* p, size_t bytes)
 {
+    if (fails("full")) {
+        return OUT_OF_MEMORY;
+    }
     *p = reinterpret_cast<uintptr_t>(aligned_alloc(256, (bytes + 255) / 256 * 256));
     memory[*p] = bytes;
     return in_context() ? SUCCESS : INVALID_CONTEXT;
@@ -138,7 +165,30 @@ int cuStreamCreate(void** stream, unsigned)
     streams[*stream] = 1;
     return SUCCESS;
 }
-int cuStreamSynchronize(void* stream) { return streams.count(stream) ? SUCCESS : INVALID_HANDLE; }
+int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* stream)
+{
+    pending[stream] = 1;
+    return is_stream(stream) ? cuMemcpyHtoD_v2(to, from, bytes) : INVALID_HANDLE;
+}
+int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* stream)
+{
+    pending[stream] = 1;
+    return is_stream(stream) ? cuMemcpyDtoH_v2(to, from, bytes) : INVALID_HANDLE;
+}
+// Of the attributes only the device's ordinal.
+int cuPointerGetAttribute(void* value, int attribute, uintptr_t p)
+{
+    if (!in_context() || attribute != 9 || !owned(p, 1)) {
+        return INVALID_VALUE;
+    }
+    *static_cast<int*>(value) = 0;
+    return SUCCESS;
+}
+int cuStreamSynchronize(void* stream)
+{
+    pending.erase(stream);
+    return is_stream(stream) ? SUCCESS : INVALID_HANDLE;
+}
 int cuStreamDestroy_v2(void* stream) { return streams.erase(stream) ? SUCCESS : INVALID_HANDLE; }
 
 int cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
@@ -147,9 +197,13 @@ int cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned
     if (!in_context()) {
         return INVALID_CONTEXT;
     }
-    if (streams.count(stream) == 0) {
+    if (!is_stream(stream)) {
         return INVALID_HANDLE;
     }
+    if (fails("launch")) {
+        return LAUNCH_FAILED;
+    }
+    pending[stream] = 1;
     std::vector<ShimRegion> regions;
     for (const auto& block : memory) {
         // Byte by byte: of what type memory is, a driver does not know.
@@ -157,6 +211,8 @@ int cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned
     }
     const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
     const Function& function = *static_cast<Function*>(handle);
+    launched.push_back(function.name + " " + std::to_string(gx) + " " + std::to_string(gy) + " " +
+                       std::to_string(reinterpret_cast<uintptr_t>(stream)));
     char text[4096];
     const int findings =
         shim_launch(function.name.c_str(), "", grid, block, ++launches, regions.data(),
@@ -166,5 +222,15 @@ int cuLaunchKernel(void* handle, unsigned gx, unsigned gy, unsigned gz, unsigned
     }
     return findings == 0 ? SUCCESS : LAUNCH_FAILED;
 }
+
+// ---- what tests ask ---------------------------------------------------------------------------------
+
+// Launches so far, and the line of one.
+size_t stand_in_launches() { return launched.size(); }
+const char* stand_in_launch(size_t i) { return launched[i].c_str(); }
+// Streams with work that nobody waited for.
+size_t stand_in_pending() { return pending.size(); }
+// Allocations that are alive.
+size_t stand_in_allocations() { return memory.size(); }
 
 }  // extern "C"

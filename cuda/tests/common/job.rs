@@ -1,6 +1,6 @@
 //! A kernel's work as data: buffers, launches, and what must come out. The same job runs on the CPU and on a device.
 
-use trivium_cuda::{Context, Plan, Stream};
+use trivium_cuda::{Kernel, Plan};
 use trivium_cuda_shim::{Buffers, Fault, VARIANTS, launch};
 
 /// Memory of one element type. `lead` elements stand before what the kernel is given, and decide its alignment.
@@ -65,18 +65,12 @@ pub fn write(name: &'static std::ffi::CStr, memory: Memory) -> Buffer {
 /// What a kernel is to do.
 pub trait Job: std::fmt::Debug {
     fn buffers(&self) -> Vec<Buffer>;
-    /// The launches, for buffers at these addresses.
-    fn plans(&self, at: &[u64]) -> Vec<Plan>;
-    /// The public entry, for buffers at these addresses.
-    ///
-    /// # Safety
-    /// They are device memory of the context, as long as the buffers.
-    unsafe fn enqueue(
-        &self,
-        context: &Context,
-        stream: Stream,
-        at: &[u64],
-    ) -> trivium_core::Result<()>;
+    /// The kernel, for buffers at these addresses.
+    fn kernel(&self, at: &[u64]) -> Box<dyn Kernel>;
+    /// Its launches on the CPU: where a job asks for it, one block, so that the kernel's loops cover the rest.
+    fn plans(&self, at: &[u64]) -> Vec<Plan> {
+        self.kernel(at).plan().unwrap()
+    }
     /// What is wrong with the buffers afterwards.
     fn check(&self, after: &[Buffer]) -> Result<(), String>;
     /// Orders fibres and blocks on the CPU.

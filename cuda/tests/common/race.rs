@@ -4,7 +4,7 @@ use super::job::{Buffer, Job, Memory, write};
 use super::rows::{Rows, any_rows, large_rows};
 use trivium_core::Address;
 use trivium_core::numerics::gumbel;
-use trivium_cuda::{Context, DeviceSlice, Plan, Race, Stream, race};
+use trivium_cuda::{DeviceSlice, Kernel, Plan, Race};
 
 /// A race.
 #[derive(Debug, Clone)]
@@ -45,6 +45,7 @@ impl RaceJob {
         let slice = |i: usize, len: usize| DeviceSlice { address: at[i], len };
         let mut race = Race {
             rows: self.rows.args(at),
+            floors: None,
             winners: self.winners,
             workspace: DeviceSlice { address: at[7], len: 0 },
             tokens: slice(8, rows * self.winners),
@@ -71,26 +72,20 @@ impl Job for RaceJob {
     }
 
     fn plans(&self, at: &[u64]) -> Vec<Plan> {
-        let mut plans = Vec::from(self.args(at).plan().unwrap().unwrap());
+        let mut plans = self.args(at).plan().unwrap();
         if self.one_block {
             // The workspace then holds one part a row, and the merge is told so.
             let mut args = self.args(at);
-            args.rows.logits.vocab = args.rows.logits.vocab.min(1);
-            let merge = args.plan().unwrap().unwrap()[1].clone();
+            args.rows.rows.logits.vocab = args.rows.rows.logits.vocab.min(1);
+            let merge = args.plan().unwrap()[1].clone();
             plans[0].grid = [1, 1, 1];
             plans[1] = merge;
         }
         plans
     }
 
-    unsafe fn enqueue(
-        &self,
-        context: &Context,
-        stream: Stream,
-        at: &[u64],
-    ) -> trivium_core::Result<()> {
-        // SAFETY: the caller's word.
-        unsafe { race(context, stream, &self.args(at)) }
+    fn kernel(&self, at: &[u64]) -> Box<dyn Kernel> {
+        Box::new(self.args(at))
     }
 
     fn check(&self, after: &[Buffer]) -> Result<(), String> {

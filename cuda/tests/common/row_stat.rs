@@ -4,7 +4,7 @@ use super::job::{Buffer, Job, Memory, read, write};
 use super::{Noise, narrow, widen};
 use trivium_core::mask;
 use trivium_cuda::row_stat::TILE;
-use trivium_cuda::{Context, DeviceSlice, Dtype, LogitsRows, Plan, RowStat, Stream, row_stat};
+use trivium_cuda::{DeviceSlice, Dtype, Kernel, LogitsRows, MaskedRows, Plan, RowStat};
 
 /// Largest difference of ln Σ and of the entropy from the sums in f64: absolute.
 const BOUND: f64 = 1e-4;
@@ -72,21 +72,24 @@ impl StatJob {
     fn args(&self, at: &[u64]) -> RowStat {
         let rows = self.rows;
         let slice = |i: usize, len: usize| DeviceSlice { address: at[i], len };
-        let mut args = RowStat {
-            logits: LogitsRows {
-                logits: DeviceSlice {
-                    address: at[0] + self.lead as u64 * self.dtype.bytes(),
-                    len: rows * self.stride() + 9,
-                },
-                dtype: self.dtype,
-                rows,
-                vocab: self.vocab,
-                stride: self.stride(),
+        let logits = LogitsRows {
+            logits: DeviceSlice {
+                address: at[0] + self.lead as u64 * self.dtype.bytes(),
+                len: rows * self.stride() + 9,
             },
+            dtype: self.dtype,
             rows,
-            row_indices: None,
-            mask: self.mask_words.map(|w| slice(1, rows * w)),
-            mask_words: self.mask_words.unwrap_or(0),
+            vocab: self.vocab,
+            stride: self.stride(),
+        };
+        let mut args = RowStat {
+            rows: MaskedRows {
+                logits,
+                rows,
+                row_indices: None,
+                mask: self.mask_words.map(|w| slice(1, rows * w)),
+                mask_words: self.mask_words.unwrap_or(0),
+            },
             factors: self.factors.then(|| slice(2, rows)),
             workspace: DeviceSlice { address: at[3], len: 0 },
             ids: slice(4, 2 * rows),
@@ -113,24 +116,18 @@ impl Job for StatJob {
     }
 
     fn plans(&self, at: &[u64]) -> Vec<Plan> {
-        let mut plans = Vec::from(self.args(at).plan().unwrap().unwrap());
+        let mut plans = self.args(at).plan().unwrap();
         if self.one_block {
             let mut args = self.args(at);
-            args.logits.vocab = 1;
+            args.rows.logits.vocab = 1;
             plans[0].grid = [1, 1, 1];
-            plans[1] = args.plan().unwrap().unwrap()[1].clone();
+            plans[1] = args.plan().unwrap()[1].clone();
         }
         plans
     }
 
-    unsafe fn enqueue(
-        &self,
-        context: &Context,
-        stream: Stream,
-        at: &[u64],
-    ) -> trivium_core::Result<()> {
-        // SAFETY: the caller's word.
-        unsafe { row_stat(context, stream, &self.args(at)) }
+    fn kernel(&self, at: &[u64]) -> Box<dyn Kernel> {
+        Box::new(self.args(at))
     }
 
     fn check(&self, after: &[Buffer]) -> Result<(), String> {

@@ -3,7 +3,9 @@
 use super::job::{Buffer, Memory, read};
 use super::{Noise, narrow, widen};
 use trivium_core::mask;
-use trivium_cuda::{AskedRow, AskedRows, DeviceSlice, Dtype, LogitsRows, Seen};
+use trivium_cuda::{
+    AskedRow, AskedRows, DeviceSlice, Dtype, LogitsRows, MaskedRows, NOT_REPEATED, Seen,
+};
 
 /// Rows; contents follow from `seed`.
 #[derive(Debug, Clone)]
@@ -95,7 +97,10 @@ impl Rows {
         let mut seen: Vec<(u32, u32)> =
             (0..self.seen.map_or(0, |n| noise.next() as usize % (n + 1)))
                 // Some beyond the vocabulary: a history may hold padding ids.
-                .map(|_| (noise.next() % (self.vocab as u32 + 3), 1 + noise.next() % 5))
+                .map(|_| {
+                    let flag = if noise.next().is_multiple_of(3) { NOT_REPEATED } else { 0 };
+                    (noise.next() % (self.vocab as u32 + 3), noise.next() % 5 | flag)
+                })
                 .collect();
         seen.sort_unstable();
         seen.dedup_by_key(|s| s.0);
@@ -127,10 +132,12 @@ impl Rows {
         // As trivium_sample's repetition and frequency rules.
         for (token, count) in seen {
             let Some(z) = row.get_mut(token as usize).filter(|z| z.is_finite()) else { continue };
-            if asked.repetition != 1.0 {
+            // A count of 0 and the flag: the two rules may look at different parts of a text.
+            if asked.repetition != 1.0 && count & NOT_REPEATED == 0 {
                 *z = if *z < 0.0 { *z * asked.repetition } else { *z / asked.repetition };
             }
-            if asked.frequency != 0.0 || asked.presence != 0.0 {
+            let count = count & !NOT_REPEATED;
+            if count > 0 && (asked.frequency != 0.0 || asked.presence != 0.0) {
                 *z -= count as f32 * asked.frequency + asked.presence;
             }
         }
@@ -165,21 +172,24 @@ impl Rows {
         let rows = self.rows();
         let slice = |i: usize, len: usize| DeviceSlice { address: at[i], len };
         let seen: usize = (0..rows).map(|r| self.row(r).seen.len()).sum();
-        AskedRows {
-            logits: LogitsRows {
-                logits: DeviceSlice {
-                    address: at[0] + self.lead as u64 * self.dtype.bytes(),
-                    len: self.logits_rows * self.stride() + 9,
-                },
-                dtype: self.dtype,
-                rows: self.logits_rows,
-                vocab: self.vocab,
-                stride: self.stride(),
+        let logits = LogitsRows {
+            logits: DeviceSlice {
+                address: at[0] + self.lead as u64 * self.dtype.bytes(),
+                len: self.logits_rows * self.stride() + 9,
             },
-            rows,
-            row_indices: self.indices.as_ref().map(|_| slice(1, rows)),
-            mask: self.mask_words.map(|w| slice(2, rows * w)),
-            mask_words: self.mask_words.unwrap_or(0),
+            dtype: self.dtype,
+            rows: self.logits_rows,
+            vocab: self.vocab,
+            stride: self.stride(),
+        };
+        AskedRows {
+            rows: MaskedRows {
+                logits,
+                rows,
+                row_indices: self.indices.as_ref().map(|_| slice(1, rows)),
+                mask: self.mask_words.map(|w| slice(2, rows * w)),
+                mask_words: self.mask_words.unwrap_or(0),
+            },
             asked: slice(3, rows),
             seen: self.seen.map(|_| Seen {
                 starts: slice(4, rows + 1),

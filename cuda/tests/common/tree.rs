@@ -2,9 +2,7 @@
 
 use super::Noise;
 use super::job::{Buffer, Job, Memory, read, write};
-use trivium_cuda::{
-    Context, DeviceSlice, Plan, Stream, TreeMask, TreeWalk, Trees, tree_mask, tree_walk,
-};
+use trivium_cuda::{DeviceSlice, Kernel, TreeMask, TreeWalk, Trees};
 
 /// Random trees, CSR.
 #[derive(Debug, Clone)]
@@ -104,18 +102,8 @@ impl Job for WalkJob {
         ]
     }
 
-    fn plans(&self, at: &[u64]) -> Vec<Plan> {
-        Vec::from(self.args(at).plan().unwrap().unwrap())
-    }
-
-    unsafe fn enqueue(
-        &self,
-        context: &Context,
-        stream: Stream,
-        at: &[u64],
-    ) -> trivium_core::Result<()> {
-        // SAFETY: the caller's word.
-        unsafe { tree_walk(context, stream, &self.args(at)) }
+    fn kernel(&self, at: &[u64]) -> Box<dyn Kernel> {
+        Box::new(self.args(at))
     }
 
     fn check(&self, after: &[Buffer]) -> Result<(), String> {
@@ -177,18 +165,8 @@ impl Job for MaskJob {
         ]
     }
 
-    fn plans(&self, at: &[u64]) -> Vec<Plan> {
-        Vec::from(self.args(at).plan().unwrap().unwrap())
-    }
-
-    unsafe fn enqueue(
-        &self,
-        context: &Context,
-        stream: Stream,
-        at: &[u64],
-    ) -> trivium_core::Result<()> {
-        // SAFETY: the caller's word.
-        unsafe { tree_mask(context, stream, &self.args(at)) }
+    fn kernel(&self, at: &[u64]) -> Box<dyn Kernel> {
+        Box::new(self.args(at))
     }
 
     fn check(&self, after: &[Buffer]) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use crate::pipeline::with_scratch;
 use crate::rules::{apply_min_p, apply_top_k, apply_top_p};
 use trivium_core::error::{Error, Result};
+use trivium_core::law::PlainLaw;
 use trivium_core::{LogitsRow, ScaledRow, TargetLaw, TokenId};
 
 /// Temperature and truncation of one request. Plain data; defaults are neutral.
@@ -71,6 +72,11 @@ impl TargetLaw for Params {
 
     fn is_stateless(&self) -> bool {
         true
+    }
+
+    fn plain(&self) -> Option<PlainLaw> {
+        let Self { temperature, top_k, top_p, min_p } = *self;
+        Some(PlainLaw { temperature, top_k, top_p, min_p, ..PlainLaw::default() })
     }
 
     fn fork(&self) -> Box<dyn TargetLaw> {

@@ -10,6 +10,7 @@
 
 mod empty;
 mod order;
+mod plain;
 mod session;
 mod step;
 

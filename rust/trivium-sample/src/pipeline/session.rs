@@ -14,6 +14,7 @@ use crate::history::History;
 use crate::rules::{Hyper, Mirostat, Phase, SurpriseOn};
 use std::sync::Arc;
 use trivium_core::error::{Error, Result};
+use trivium_core::law::PlainLaw;
 use trivium_core::{Address, Draw, LogitsRow, ScaledRow, TargetLaw, TokenId};
 
 /// State of a pipeline after a text.
@@ -237,6 +238,11 @@ impl TargetLaw for Session {
 
     fn has_masks(&self) -> bool {
         self.pipeline.steps().iter().any(|s| s.processor().phase() == Phase::Mask)
+    }
+
+    fn plain(&self) -> Option<PlainLaw> {
+        // Rules with ids were checked against a row by the CPU's path, and have no plain form.
+        self.pipeline.plain(&self.history, Hyper::default(), usize::MAX).ok().flatten()
     }
 
     fn fork(&self) -> Box<dyn TargetLaw> {

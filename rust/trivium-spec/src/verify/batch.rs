@@ -95,7 +95,7 @@ impl TreeBatch {
     }
 
     /// The rule for request `b`. `accepted`: drafts accepted a step so far.
-    fn resolve(
+    pub(crate) fn resolve(
         &self,
         b: usize,
         choice: VerifierChoice,
@@ -239,6 +239,19 @@ impl Speculator {
         Ok(Verified { deviation: Some(deviations), ..collect(batch, walks)? })
     }
 
+    pub(crate) fn check_width(&self, width: usize, laws: usize, requests: usize) -> Result<()> {
+        let vocab = self.config().vocab_size;
+        if width == vocab && laws == requests {
+            return Ok(());
+        }
+        Err(Error::input(
+            "logits",
+            format!(
+                "are {width} wide with {laws} laws for {requests} requests, the speculator has {vocab}"
+            ),
+        ))
+    }
+
     fn jobs<'a>(
         &self,
         batch: &'a TreeBatch,
@@ -248,17 +261,7 @@ impl Speculator {
     ) -> Result<Vec<Job<'a>>> {
         check(batch, requests, rows.logits.rows())?;
         let vocab = self.config().vocab_size;
-        if rows.logits.vocab() != vocab || rows.laws.len() != requests.len() {
-            return Err(Error::input(
-                "logits",
-                format!(
-                    "are {} wide with {} laws for {} requests, the speculator has {vocab}",
-                    rows.logits.vocab(),
-                    rows.laws.len(),
-                    requests.len(),
-                ),
-            ));
-        }
+        self.check_width(rows.logits.vocab(), rows.laws.len(), requests.len())?;
         if let Some(q) = &rows.q {
             if q.rows() != batch.num_nodes() || q.vocab() != vocab {
                 return Err(Error::input(
@@ -292,7 +295,7 @@ impl Speculator {
 
     /// Accepted drafts a step of a request so far; infinite before the first. A step commits one
     /// token more than it accepts.
-    fn accepted(&self) -> f64 {
+    pub(crate) fn accepted(&self) -> f64 {
         let stats = self.stats();
         let steps = stats.tokens.saturating_sub(stats.accepted);
         if steps == 0 { f64::INFINITY } else { stats.accepted as f64 / steps as f64 }

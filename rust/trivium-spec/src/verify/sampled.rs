@@ -23,7 +23,7 @@ use trivium_core::{Constraint, TokenId, ids};
 
 /// Rows times vocabulary up to which every row of the pass feeds recycling; beyond, only rows on
 /// the walked path, which were read anyway.
-const RECYCLE_ALL: usize = 1 << 19;
+pub(crate) const RECYCLE_ALL: usize = 1 << 19;
 
 /// Where the target's token of a row comes from.
 pub trait RowSource {
@@ -98,17 +98,29 @@ pub(crate) fn top_ids(
     logits: &LogitsBatch<'_>,
     scratch: &mut (Vec<f32>, Vec<TokenId>),
 ) -> Vec<TopIds> {
+    let all = batch.span(b).len() * logits.vocab() <= RECYCLE_ALL;
+    to_top_ids(batch, b, nodes, all, |row| {
+        scratch.0.clear();
+        logits.row(row).extend_into(&mut scratch.0);
+        trivium_core::numerics::top_k(&scratch.0, RANKS, &mut scratch.1);
+        scratch.1.clone()
+    })
+}
+
+/// The same from any source of best ids: of all rows, or of those on the walked path.
+pub(crate) fn to_top_ids(
+    batch: &TreeBatch,
+    b: usize,
+    nodes: &[usize],
+    all: bool,
+    mut best: impl FnMut(usize) -> Vec<TokenId>,
+) -> Vec<TopIds> {
     let span = batch.span(b);
-    let all = span.len() * logits.vocab() <= RECYCLE_ALL;
     (0..span.len())
         .filter_map(|node| {
+            let row = span.start + node;
             let accepted = node == 0 || nodes.contains(&node);
-            (all || accepted).then(|| {
-                scratch.0.clear();
-                logits.row(span.start + node).extend_into(&mut scratch.0);
-                trivium_core::numerics::top_k(&scratch.0, RANKS, &mut scratch.1);
-                TopIds { token: batch.tokens[span.start + node], accepted, ids: scratch.1.clone() }
-            })
+            (all || accepted).then(|| TopIds { token: batch.tokens[row], accepted, ids: best(row) })
         })
         .collect()
 }
