@@ -363,7 +363,9 @@ class Pipeline:
         Parameters
         ----------
         logits : float array, shape (vocab,) or (rows, vocab)
-            float32, float16 or bfloat16 (float64 is rounded).
+            float32, float16 or bfloat16 (float64 is rounded). A CUDA array is sampled on its
+            device if the rules are penalties, temperature, top-k, top-p and min-p in the canonical
+            order, without `details`; others are copied to the host, with one warning.
         seed : int, or one a row
             Seed of the request, 64 bits.
         index : int, or one a row, optional

@@ -301,7 +301,9 @@ class Speculator:
             One id a row, sampled by the host; -1 where it was not computed.
         logits : float array, shape (N, vocab), optional
             Rows of the target, float32, float16 or bfloat16 (float64 is rounded). Exactly one of
-            `sampled` and `logits` is given.
+            `sampled` and `logits` is given. Rows of a CUDA array stay on their device, where its
+            library's current stream draws from them; verifiers that read whole rows get a copy on
+            the host, with one warning.
         temperature, top_k, top_p, min_p : float or int, or one a request, optional
             The processed law, applied in this order after the request's constraint. Temperature
             below 1e-5 is greedy, lowest id on ties. Only for `logits`.
@@ -326,6 +328,8 @@ class Speculator:
             `propose`.
         InputError
             Wrong shape, dtype or device; NaN or +inf in a row that the walk reached.
+        DeviceError
+            A device that serves the call fails.
         """
         if (sampled is None) == (logits is None):
             raise InputError("give exactly one of sampled and logits")

@@ -168,18 +168,24 @@ impl Job for CdfJob {
     }
 }
 
-/// Draws around every border.
+/// Draws around every border; every third one also by race, every third one scored.
 pub fn cdf_jobs() -> Vec<CdfJob> {
-    any_rows(&[(1, 2), (31, 6), (33, 6), (255, 4), (257, 4), (1_100, 12), (16_385, 1)])
-        .into_iter()
-        .enumerate()
-        .map(|(i, rows)| CdfJob {
-            truncate: i % 3 != 0,
-            choice: [Choice::Cdf, Choice::Race, Choice::Cdf, Choice::Given][i % 4],
-            one_block: rows.seed % 2 == 0,
-            rows,
-        })
-        .collect()
+    let mut jobs: Vec<CdfJob> =
+        any_rows(&[(1, 2), (31, 6), (33, 6), (255, 4), (257, 4), (1_100, 12), (16_385, 1)])
+            .into_iter()
+            .enumerate()
+            .map(|(i, rows)| CdfJob {
+                truncate: i % 3 != 0,
+                choice: Choice::Cdf,
+                one_block: rows.seed % 2 == 0,
+                rows,
+            })
+            .collect();
+    for (first, choice) in [(0, Choice::Race), (1, Choice::Given)] {
+        let more: Vec<CdfJob> = jobs.iter().skip(first).step_by(3).cloned().collect();
+        jobs.extend(more.into_iter().map(|job| CdfJob { choice, ..job }));
+    }
+    jobs
 }
 
 /// Vocabularies of real models.

@@ -261,13 +261,14 @@ class Matcher:
         Parameters
         ----------
         logits : float16, bfloat16, float32 or float64 array, shape (num_rows,) or (1, num_rows)
-            Forbidden tokens become minus infinity; so does everything beyond the vocabulary.
+            Forbidden tokens become minus infinity; so does everything beyond the vocabulary. A
+            CUDA array is masked on its device, on its library's current stream.
 
         Returns
         -------
         float
             Natural log of the probability that was kept; ``-inf`` if nothing was. `logw` adds
-            these up.
+            these up. Within 1e-4 of the host's on a device.
 
         Raises
         ------

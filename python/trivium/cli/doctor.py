@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         major, minor = device["compute_capability"]
         memory = f"{device['memory'] / 2**30:.0f} GiB"
         rows.append((f"GPU {device['ordinal']}", f"{device['name']}, sm_{major}{minor}, {memory}"))
-    rows.append(("CUDA kernels", gpu["why_not"] or f"usable, built for {gpu['kernels_target']}"))
+    rows.append(("CUDA kernels", gpu["why_not"] or f"loaded, built for {gpu['kernels_target']}"))
     rows += [(f"import {name}", error or "ok") for name, error in found.get("imports", {}).items()]
     if not out.quiet:
         out.table("machine", ("what", "found"), rows)

@@ -1,6 +1,6 @@
 //! Foreign arrays: numpy, torch and anything else with DLPack, read without copying.
 //!
-//! Invariants of this module, the only one here with `unsafe`:
+//! Invariants of this module, the only one here that reads foreign memory:
 //! 1. A [`Foreign`] keeps the exporter's capsule alive, so its memory outlives every slice taken
 //!    from it; the capsule is never consumed, its own destructor calls the deleter.
 //! 2. A slice is only made after device, dtype, alignment and extent were checked.
@@ -61,7 +61,19 @@ pub(crate) enum Dtype {
     U32,
 }
 
-/// One exported CPU array.
+/// DLPack's (device type, ordinal) of an exporter; `None` for anything else.
+pub(crate) fn device_of(
+    object: &Bound<'_, PyAny>,
+    what: &'static str,
+) -> PyRes<Option<(i32, i32)>> {
+    if !object.hasattr("__dlpack__")? {
+        return Ok(None);
+    }
+    let device = object.call_method0("__dlpack_device__").and_then(|device| device.extract());
+    device.map(Some).map_err(|e| input(object.py(), what, format!("names no device: {e}")))
+}
+
+/// One exported array: the host's, or a device's, of which only the address is used here.
 pub(crate) struct Foreign<'py> {
     _capsule: Bound<'py, PyCapsule>,
     py: Python<'py>,
@@ -90,10 +102,7 @@ impl<'py> Foreign<'py> {
             temporary = array.getattr("flags")?.getattr("owndata")?.extract()?;
             array
         };
-        let (device, _): (i32, i32) = object
-            .call_method0("__dlpack_device__")
-            .and_then(|device| device.extract())
-            .map_err(|e| input(py, what, format!("names no device: {e}")))?;
+        let device = device_of(&object, what)?.map_or(0, |d| d.0);
         if !HOST.contains(&device) {
             return Err(input(
                 py,
@@ -101,10 +110,37 @@ impl<'py> Foreign<'py> {
                 format!("is on DLPack device type {device}; this path takes CPU arrays (type 1)"),
             ));
         }
-        let kwargs = PyDict::new(py);
-        kwargs.set_item("max_version", (1, 0))?;
-        let capsule = match object.call_method("__dlpack__", (), Some(&kwargs)) {
-            Err(e) if e.is_instance_of::<PyTypeError>(py) => object.call_method0("__dlpack__"),
+        let mut foreign = Self::export(&object, what, None)?;
+        foreign.read_only |= temporary;
+        Ok(foreign)
+    }
+
+    /// Exports an array in CUDA memory; its library orders what was written before `stream` goes on.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(
+        object: &Bound<'py, PyAny>,
+        what: &'static str,
+        stream: usize,
+    ) -> PyRes<Self> {
+        Self::export(object, what, Some(stream))
+    }
+
+    fn export(
+        object: &Bound<'py, PyAny>,
+        what: &'static str,
+        stream: Option<usize>,
+    ) -> PyRes<Self> {
+        let py = object.py();
+        let (old, new) = (PyDict::new(py), PyDict::new(py));
+        if let Some(stream) = stream {
+            old.set_item("stream", stream)?;
+            new.set_item("stream", stream)?;
+        }
+        new.set_item("max_version", (1, 0))?;
+        let capsule = match object.call_method("__dlpack__", (), Some(&new)) {
+            Err(e) if e.is_instance_of::<PyTypeError>(py) => {
+                object.call_method("__dlpack__", (), Some(&old))
+            }
             other => other,
         }
         .map_err(|e| {
@@ -120,16 +156,20 @@ impl<'py> Foreign<'py> {
         })?
         .cast_into::<PyCapsule>()
         .map_err(|e| input(py, what, format!("exports no capsule: {e}")))?;
-        let mut foreign = Self::from_capsule(capsule, what)?;
-        foreign.read_only |= temporary;
-        Ok(foreign)
+        Self::from_capsule(capsule, what, stream.is_some())
     }
 
-    fn from_capsule(capsule: Bound<'py, PyCapsule>, what: &'static str) -> PyRes<Self> {
+    fn from_capsule(
+        capsule: Bound<'py, PyCapsule>,
+        what: &'static str,
+        on_device: bool,
+    ) -> PyRes<Self> {
         let py = capsule.py();
         let versioned = capsule.is_valid_checked(Some(VERSIONED));
         let name = if versioned { VERSIONED } else { UNVERSIONED };
-        let pointer = capsule.pointer_checked(Some(name))?;
+        let pointer = capsule.pointer_checked(Some(name)).map_err(|_| {
+            input(py, what, "exports a capsule that was consumed, or is none of DLPack's")
+        })?;
         // SAFETY: the name of the capsule states the type behind its pointer, and the capsule is
         // alive for as long as `Self` (invariant 1).
         let (tensor, flags) = unsafe {
@@ -143,6 +183,13 @@ impl<'py> Foreign<'py> {
                 (pointer.cast::<DLTensor>().as_ref(), 0)
             }
         };
+        if HOST.contains(&tensor.device_type) == on_device {
+            let why = format!(
+                "exports memory of DLPack device type {}, which is not where it said it is",
+                tensor.device_type
+            );
+            return Err(input(py, what, why));
+        }
         let dtype = match (tensor.code, tensor.bits, tensor.lanes) {
             (2, 16, 1) => Dtype::F16,
             (4, 16, 1) => Dtype::Bf16,
@@ -165,6 +212,10 @@ impl<'py> Foreign<'py> {
             }
         };
         let ndim = usize::try_from(tensor.ndim).unwrap_or(0);
+        // SAFETY: as below.
+        if unsafe { (0..ndim).any(|i| *tensor.shape.add(i) < 0) } {
+            return Err(input(py, what, "has a negative shape"));
+        }
         // SAFETY: DLPack gives `ndim` entries behind `shape`, and behind `strides` unless null.
         let (shape, strides) = unsafe {
             let shape: Vec<usize> = (0..ndim).map(|i| *tensor.shape.add(i) as usize).collect();
@@ -173,7 +224,7 @@ impl<'py> Foreign<'py> {
                 let mut strides = vec![0; ndim];
                 for i in (0..ndim).rev() {
                     strides[i] = step;
-                    step *= shape[i] as isize;
+                    step = step.wrapping_mul(shape[i] as isize);
                 }
                 strides
             } else {
@@ -181,8 +232,8 @@ impl<'py> Foreign<'py> {
             };
             (shape, strides)
         };
-        // SAFETY: the offset stays inside the exporter's allocation by DLPack's contract.
-        let data = unsafe { tensor.data.cast::<u8>().add(tensor.byte_offset as usize) };
+        // An address, of the device perhaps: not read through before it is known whose it is.
+        let data = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
         let read_only = flags & READ_ONLY != 0;
         Ok(Self { _capsule: capsule, py, what, data, dtype, shape, strides, read_only })
     }
@@ -222,6 +273,33 @@ impl<'py> Foreign<'py> {
         }
         let step = if self.shape.len() == 2 && rows > 1 { self.strides[0] as usize } else { width };
         Ok((rows, width, step))
+    }
+
+    /// Address, rows, width, stride and elements up to the end of the last row, of an array on a device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn device_extent(&self) -> PyRes<(u64, usize, usize, usize, usize)> {
+        let (rows, width, step) = self.extent()?;
+        let len = if rows == 0 || width == 0 {
+            Some(0)
+        } else {
+            (rows - 1).checked_mul(step).and_then(|n| n.checked_add(width))
+        };
+        let Some(len) = len.filter(|n| n.checked_mul(8).is_some()) else {
+            return self.complain(format!("has shape {:?}, which overflows", self.shape));
+        };
+        Ok((self.data as u64, rows, width, step, len))
+    }
+
+    /// Refuses what is not one row that may be written.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn check_writable_row(&self) -> PyRes<()> {
+        if self.shape.len() == 2 && self.shape[0] != 1 {
+            return self.complain(format!("has shape {:?}; one row is expected", self.shape));
+        }
+        if self.read_only {
+            return self.complain("is read-only, or no array".into());
+        }
+        Ok(())
     }
 
     /// The memory of all rows as one slice.

@@ -13,20 +13,29 @@ struct Found {
     driver_version: Option<i32>,
     devices: Vec<Device>,
     why_not: Option<String>,
+    /// Whether the driver took the kernels on the first device that can run them.
+    loads: bool,
     kernels_target: Option<&'static str>,
 }
 
 #[cfg(feature = "cuda")]
 fn look() -> Found {
     let found = trivium_cuda::doctor();
+    let able = found.devices.iter().find(|d| d.compute_capability >= (8, 0)).map(|d| d.ordinal);
+    let refused = able.map(|d| match trivium_cuda::Context::primary(d) {
+        Ok(_) => None,
+        Err(trivium_core::Error::Device { detail, .. }) => Some(detail),
+        Err(other) => Some(other.to_string()),
+    });
     Found {
+        loads: refused == Some(None),
         driver_version: found.driver_version,
         devices: found
             .devices
             .into_iter()
             .map(|d| (d.ordinal, d.name, d.compute_capability, d.memory))
             .collect(),
-        why_not: found.why_not,
+        why_not: found.why_not.or(refused.flatten()),
         kernels_target: Some(found.kernels_target),
     }
 }
@@ -37,11 +46,12 @@ fn look() -> Found {
         driver_version: None,
         devices: Vec::new(),
         why_not: Some("this build has no CUDA kernels (feature `cuda`)".into()),
+        loads: false,
         kernels_target: None,
     }
 }
 
-/// Looks for driver and devices; never fails, never starts work on a device.
+/// Looks for driver and devices and loads the kernels on the first device that can run them; never fails.
 #[pyfunction]
 pub(crate) fn cuda_doctor(py: Python<'_>) -> PyRes<Bound<'_, PyDict>> {
     let found = guard(py, || Ok(look()))?;
@@ -58,6 +68,7 @@ pub(crate) fn cuda_doctor(py: Python<'_>) -> PyRes<Bound<'_, PyDict>> {
     out.set_item("driver_version", found.driver_version)?;
     out.set_item("devices", devices)?;
     out.set_item("why_not", found.why_not)?;
+    out.set_item("loads", found.loads)?;
     out.set_item("kernels_target", found.kernels_target)?;
     Ok(out)
 }

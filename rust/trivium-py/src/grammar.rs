@@ -5,6 +5,7 @@
 //! may compute runs detached.
 
 use crate::arrays::{Foreign, RowMut, array, integers};
+use crate::device::{self, Place, place, to_host};
 use crate::errors::{PyRes, raise, to_py};
 use crate::guard::{attached, guard, lock};
 use crate::vocab::PyVocabulary;
@@ -433,14 +434,29 @@ impl PyMatcher {
     fn apply(&self, py: Python<'_>, logits: &Bound<'_, PyAny>) -> PyRes<f64> {
         let m = self.lock(py)?;
         let m = &*m;
-        let foreign = Foreign::new(logits, "logits")?;
-        let row = foreign.row_mut()?;
-        detached(py, || match row {
-            RowMut::F32(x) => m.apply(x),
-            RowMut::F64(x) => m.apply(x),
-            RowMut::F16(x) => m.apply(x),
-            RowMut::Bf16(x) => m.apply(x),
-        })
+        match place(logits, "logits")? {
+            Place::Host => apply_on_host(py, m, logits),
+            Place::Copy(why) => {
+                let host = to_host(logits, "logits", &why)?;
+                let kept = apply_on_host(py, m, &host)?;
+                py.import("trivium._device")?.call_method1("write_back", (logits, host))?;
+                Ok(kept)
+            }
+            Place::Device(device) => {
+                device.one_row_for_writing()?;
+                let on = device.on;
+                detached(py, || {
+                    let rows = m.vocab().num_rows();
+                    if on.vocab() < rows {
+                        let why = format!("{} logits; the vocabulary has {rows}", on.vocab());
+                        return Err(Core::input("logits", why).into());
+                    }
+                    let mut words = vec![0; m.words()];
+                    m.fill(&mut words)?;
+                    Ok(device::apply(&on, &words)?)
+                })
+            }
+        }
     }
 
     fn forced_bytes<'py>(&self, py: Python<'py>) -> PyRes<Bound<'py, PyBytes>> {
@@ -500,6 +516,17 @@ impl PyMatcher {
         let alive = detached(py, || m.fill_tree(&parents, &tokens, words, stride))?;
         Ok(array(py, alive))
     }
+}
+
+fn apply_on_host(py: Python<'_>, m: &Matcher, logits: &Bound<'_, PyAny>) -> PyRes<f64> {
+    let foreign = Foreign::new(logits, "logits")?;
+    let row = foreign.row_mut()?;
+    detached(py, || match row {
+        RowMut::F32(x) => m.apply(x),
+        RowMut::F64(x) => m.apply(x),
+        RowMut::F16(x) => m.apply(x),
+        RowMut::Bf16(x) => m.apply(x),
+    })
 }
 
 /// Masks of many matchers in one call.

@@ -21,6 +21,7 @@ mod combine;
 mod constraint;
 mod control;
 mod cuda;
+mod device;
 mod drafting;
 mod errors;
 mod grammar;

@@ -1,6 +1,7 @@
 //! `Pipeline` and `Sampler`: the processed law, row by row and along a text.
 
 use crate::arrays::{Foreign, array, integers, logits};
+use crate::device::{self, Ask, OnDevice, Place, place, to_host};
 use crate::errors::{OrRaise, PyRes, input};
 use crate::guard::{attached, guard, lock};
 use crate::vocab::PyVocabulary;
@@ -259,22 +260,47 @@ impl PyPipeline {
     ) -> PyRes<(Ints<'py>, Floats<'py>, Option<(Floats<'py>, Floats<'py>, Floats<'py>, Floats<'py>)>)>
     {
         let draw = draw_by_name(py, draw)?;
-        let foreign = logits(rows, "logits")?;
+        let call = |shape: (usize, usize)| {
+            let (seeds, indices) = (seeds.clone(), indices.clone());
+            let (branches, hyper) = (branches.clone(), hyper.clone());
+            self.rows(
+                py,
+                shape,
+                seeds,
+                indices,
+                branches,
+                &histories,
+                &prompt_lens,
+                allowed,
+                hyper,
+                &peers,
+            )
+        };
+        let why = match place(rows, "logits")? {
+            Place::Host => None,
+            Place::Copy(why) => Some(why),
+            Place::Device(device) => {
+                let on = device.on;
+                let call = call((on.rows(), on.vocab()))?;
+                let whole = detail || !aux.is_empty() || !peers.is_empty();
+                let tried = guard(py, || {
+                    if whole { Ok(None) } else { self.sample_on_device(&on, &call, draw) }
+                })?;
+                if let Some((tokens, log_probs)) = tried {
+                    return Ok((array(py, tokens), array(py, log_probs), None));
+                }
+                Some("a rule of the pipeline, or details, read whole rows".into())
+            }
+        };
+        let rows = match why {
+            None => rows.clone(),
+            Some(why) => to_host(rows, "logits", &why)?,
+        };
+        let foreign = logits(&rows, "logits")?;
         let view = foreign.logits()?;
         let aux = aux_of(&aux)?;
         let aux = aux.iter().map(Foreign::logits).collect::<PyRes<Vec<_>>>()?;
-        let rows = self.rows(
-            py,
-            &view,
-            seeds,
-            indices,
-            branches,
-            &histories,
-            &prompt_lens,
-            allowed,
-            hyper,
-            &peers,
-        )?;
+        let rows = call((view.rows(), view.vocab()))?;
         let detail_of = if detail { Detail::Full } else { Detail::Fast };
         let n = view.rows();
         let drawn = guard(py, || {
@@ -316,7 +342,7 @@ impl PyPipeline {
         let aux = aux.iter().map(Foreign::logits).collect::<PyRes<Vec<_>>>()?;
         let rows = self.rows(
             py,
-            &view,
+            (view.rows(), view.vocab()),
             seeds,
             indices,
             branches,
@@ -366,7 +392,7 @@ impl PyPipeline {
         }
         let rows = self.rows(
             py,
-            &view,
+            (view.rows(), view.vocab()),
             vec![seed],
             vec![index],
             vec![branch],
@@ -422,7 +448,7 @@ impl PyPipeline {
     fn rows(
         &self,
         py: Python<'_>,
-        view: &LogitsBatch<'_>,
+        (count, vocab): (usize, usize),
         seeds: Vec<u64>,
         indices: Vec<u32>,
         branches: Vec<u32>,
@@ -449,10 +475,41 @@ impl PyPipeline {
                 Ok(history)
             })
             .collect::<PyRes<Vec<_>>>()?;
-        let allowed = Allowed::new(allowed, view.rows(), view.vocab())?;
+        let allowed = Allowed::new(allowed, count, vocab)?;
         let rows = Rows { seeds, indices, branches, histories, hyper, allowed, peers };
-        rows.check(py, view.rows())?;
+        rows.check(py, count)?;
         Ok(rows)
+    }
+
+    /// Draws where the rows are: tokens and log-probabilities; `None` where the CPU must decide or name a fault.
+    fn sample_on_device(
+        &self,
+        on: &OnDevice,
+        rows: &Rows,
+        draw: Draw,
+    ) -> Result<Option<(Vec<i32>, Vec<f32>)>, Error> {
+        let mut laws = Vec::with_capacity(on.rows());
+        for i in 0..on.rows() {
+            let hyper = hyper_of(rows.hyper.get(i));
+            let law = self.inner.plain(&rows.histories[i], hyper, on.vocab());
+            match law.map_err(|e| at_row(e, i, on.rows()))? {
+                Some(law) => laws.push(law),
+                None => return Ok(None),
+            }
+        }
+        let asks: Vec<Ask<'_>> = laws
+            .iter()
+            .enumerate()
+            .map(|(i, law)| Ask {
+                address: Address::new(rows.seeds[i], rows.indices[i], rows.branches[i]),
+                draw,
+                law,
+                allowed: rows.allowed.as_ref().map(|a| a.row(i)),
+            })
+            .collect();
+        let answers = device::draw(on, &asks, false)?;
+        let sound = answers.tokens.iter().all(|&t| t >= 0);
+        Ok(sound.then_some((answers.tokens, answers.log_probs)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `Speculator`, `Request`, `TreeBatch` and `Verified`.
 
 use crate::arrays::{Foreign, array, integers, logits};
+use crate::device::{self, Ask, OnDevice, Place, place, same_device, to_host};
 use crate::errors::{OrRaise, PyRes, input};
 use crate::guard::{attached, guard, lock};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use trivium_core::{Constraint, Draw, Error, TargetLaw, TokenId, ids};
 use trivium_sample::Params;
 use trivium_spec::tree::{self, DraftLaw};
-use trivium_spec::verify::{LossyRule, Rows, VerifierChoice};
+use trivium_spec::verify::{Drawn, LossyRule, Rows, VerifierChoice};
 use trivium_spec::{
     Policy, Request, RequestOptions, Scope, Speculator, SpeculatorConfig, TreeBatch, Verified,
 };
@@ -376,6 +377,38 @@ fn lock_all<'a>(requests: &'a [Py<PyRequest>]) -> Result<Vec<MutexGuard<'a, Requ
     requests.iter().map(|r| r.get().locked()).collect()
 }
 
+/// Draws the target's token of every row where the rows are, and walks over the answers; `None` where the rows
+/// themselves are needed.
+fn verify_on_device(
+    spec: &Speculator,
+    batch: &TreeBatch,
+    requests: &[&mut Request],
+    laws: &[Box<dyn TargetLaw>],
+    on: &OnDevice,
+    choice: VerifierChoice,
+) -> Result<Option<Verified>, Error> {
+    let Some(asks) = spec.asks(batch, requests, laws, (on.rows(), on.vocab()), choice)? else {
+        return Ok(None);
+    };
+    let asks: Vec<Ask<'_>> = asks
+        .iter()
+        .map(|a| Ask {
+            address: a.address,
+            draw: a.draw,
+            law: &a.law,
+            allowed: a.allowed.as_deref(),
+        })
+        .collect();
+    let answers = device::draw(on, &asks, spec.wants_top_ids())?;
+    let drawn = Drawn {
+        tokens: &answers.tokens,
+        log_probs: &answers.log_probs,
+        top_ids: &answers.top_ids,
+        k: device::TOP_IDS,
+    };
+    spec.verify_drawn(batch, requests, drawn)
+}
+
 /// The stores, calibration and cost model behind `trivium.Speculator`.
 #[pyclass(frozen, name = "Speculator", module = "trivium._core")]
 pub(crate) struct PySpeculator {
@@ -544,10 +577,6 @@ impl PySpeculator {
         let choice: VerifierChoice = verifier.parse().or_raise(py)?;
         let lossy = lossy.map(|(name, numbers)| LossyRule::named(&name, &numbers));
         let lossy = lossy.transpose().or_raise(py)?;
-        let draft = q.map(|q| logits(q, "q")).transpose()?;
-        let q = draft.as_ref().map(Foreign::logits).transpose()?;
-        let foreign = logits(rows, "logits")?;
-        let view = foreign.logits()?;
         let neutral: Vec<bool> = params.iter().map(|p| *p == (1.0, 0, 1.0, 0.0)).collect();
         let laws = params
             .into_iter()
@@ -557,25 +586,65 @@ impl PySpeculator {
             })
             .collect::<Result<Vec<_>, Error>>()
             .or_raise(py)?;
+        let plain = |views: &[&mut Request]| match views
+            .iter()
+            .zip(&neutral)
+            .position(|(r, n)| r.has_law() && !n)
+        {
+            None => Ok(()),
+            Some(b) => Err(Error::input(
+                "temperature",
+                format!("request {b} started with a pipeline, which decides alone"),
+            )),
+        };
+        let verified = |inner| PyVerified {
+            inner: Mutex::new(inner),
+            requests: batch.requests.iter().map(|r| r.clone_ref(py)).collect(),
+        };
+        let why = match place(rows, "logits")? {
+            Place::Host => None,
+            Place::Copy(why) => Some(why),
+            Place::Device(device) => {
+                if let Some(q) = q {
+                    same_device(q, "q", &device)?;
+                }
+                let on = device.on;
+                let tried = guard(py, || {
+                    let mut guards = lock_all(&batch.requests)?;
+                    let views: Vec<&mut Request> = guards.iter_mut().map(|g| &mut **g).collect();
+                    plain(&views)?;
+                    if lossy.is_some() {
+                        return Ok(None);
+                    }
+                    verify_on_device(&self.inner, &batch.inner, &views, &laws, &on, choice)
+                })?;
+                if let Some(inner) = tried {
+                    return Ok(verified(inner));
+                }
+                Some(format!("verifier {verifier:?} or a law of this call reads whole rows"))
+            }
+        };
+        let (rows, q) = match (why, q) {
+            (None, q) => (rows.clone(), q.cloned()),
+            (Some(why), q) => {
+                (to_host(rows, "logits", &why)?, q.map(|q| to_host(q, "q", &why)).transpose()?)
+            }
+        };
+        let draft = q.as_ref().map(|q| logits(q, "q")).transpose()?;
+        let q = draft.as_ref().map(Foreign::logits).transpose()?;
+        let foreign = logits(&rows, "logits")?;
+        let view = foreign.logits()?;
         let inner = guard(py, || {
             let mut guards = lock_all(&batch.requests)?;
             let views: Vec<&mut Request> = guards.iter_mut().map(|g| &mut **g).collect();
-            if let Some(b) = views.iter().zip(&neutral).position(|(r, n)| r.has_law() && !n) {
-                return Err(Error::input(
-                    "temperature",
-                    format!("request {b} started with a pipeline, which decides alone"),
-                ));
-            }
+            plain(&views)?;
             let rows = Rows { logits: view, q, laws: &laws };
             match lossy {
                 Some(rule) => self.inner.verify_lossy(&batch.inner, &views, rows, rule),
                 None => self.inner.verify_rows(&batch.inner, &views, rows, choice),
             }
         })?;
-        Ok(PyVerified {
-            inner: Mutex::new(inner),
-            requests: batch.requests.iter().map(|r| r.clone_ref(py)).collect(),
-        })
+        Ok(verified(inner))
     }
 
     fn commit(&self, py: Python<'_>, out: &PyVerified) -> PyRes<()> {

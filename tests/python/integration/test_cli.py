@@ -72,7 +72,13 @@ def test_doctor_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["ok"] is True
     assert {t["name"]: t["ok"] for t in found["self_tests"]} == dict.fromkeys(selftest.TESTS, True)
     assert set(found["extras"]) == set(extras.EXTRAS)
-    assert found["gpu"].keys() == {"driver_version", "devices", "why_not", "kernels_target"}
+    assert found["gpu"].keys() == {
+        "driver_version",
+        "devices",
+        "why_not",
+        "loads",
+        "kernels_target",
+    }
     assert found["cpu"]["usable"] >= 1
     assert "self-tests" in err  # text for people moves out of the way of the JSON
 

@@ -145,7 +145,7 @@ class Drafting:
         self._host.keep(within, cu, list(range(len(chains))))
         for cached, chain in zip(self._cached, chains, strict=True):
             cached += chain
-        return logits[cu[1:] - 1]
+        return logits[cu[1:] - 1].float().cpu()
 
     def _grow(
         self, batch: TreeBatch, active: Sequence[Row], texts: list[list[int]], depth: int

@@ -49,7 +49,10 @@ class Host(Protocol):
         """Cut the trees to what the model can run."""
 
     def forward(self, batch: TreeBatch, ends: list[int]) -> Any:
-        """Logits of all nodes, float32 [N, vocab]; ``ends[b]`` is the last position of row b."""
+        """Logits of all nodes, [N, vocab]; ``ends[b]`` is the last position of row b.
+
+        On a CUDA device they stay there; elsewhere they are float32 on the CPU.
+        """
 
     def keep(self, gather: Any, cu: Any, rows: list[int]) -> None:
         """Keep the entries of accepted nodes, then only these rows of the batch."""
@@ -62,6 +65,14 @@ def logits_width(model: Any) -> int:
     return int(
         width if width is not None else model.config.get_text_config(decoder=True).vocab_size
     )
+
+
+def _rows_of(logits: Any) -> Any:
+    """Rows as verification takes them: where they are on a CUDA device, on the CPU otherwise."""
+    if logits.device.type != "cuda":
+        return logits.float().cpu()
+    kernels_read = (torch.float32, torch.float16, torch.bfloat16)
+    return logits if logits.dtype in kernels_read else logits.float()
 
 
 def _prefill_chunks(model: Any, ids: Any, cache: Any, chunk: int) -> None:
@@ -167,7 +178,7 @@ class TreeHost:
         return batch
 
     def forward(self, batch: TreeBatch, ends: list[int]) -> Any:
-        """Logits of all nodes, float32 [N, vocab] on the CPU."""
+        """Logits of all nodes, [N, vocab]."""
         cu = batch.cu_nodes.astype(np.int64)
         counts = np.diff(cu)
         rows, width = len(counts), int(counts.max())
@@ -207,7 +218,7 @@ class TreeHost:
             name: out[rows_of.to(out.device), nodes_of.to(out.device)]
             for name, out in outputs.items()
         }
-        return logits[rows_of, nodes_of].float().cpu()
+        return _rows_of(logits[rows_of, nodes_of])
 
     def _mask(self, tree: Any) -> Any:
         """Additive mask [B, 1, n, size + n]: own cache entries and ancestors."""
@@ -321,7 +332,7 @@ class ChainHost:
         )
 
     def forward(self, batch: TreeBatch, ends: list[int]) -> Any:
-        """Logits of all nodes, float32 [N, vocab] on the CPU."""
+        """Logits of all nodes, [N, vocab]."""
         cu = batch.cu_nodes
         # Nodes beyond the last position are never emitted and may have no position: they repeat
         # the row before them.
@@ -342,7 +353,7 @@ class ChainHost:
             ).logits[0]
             missing = int(self._counts[b]) - self._ran[b]
             rows.append(torch.cat([logits, logits[-1:].expand(missing, -1)]))
-        return torch.cat(rows).float().cpu()
+        return _rows_of(torch.cat(rows))
 
     def keep(self, gather: Any, cu: Any, rows: list[int]) -> None:  # noqa: ARG002
         """Crop each cache to its accepted nodes, which are the first of the chain."""
@@ -512,7 +523,7 @@ class _Gap:
         """Compare rows with those of the last tokens of `text`."""
         ids = torch.tensor([text], device=self._model.device)
         want = self._model(input_ids=ids, use_cache=False, return_dict=True).logits[0, -len(rows) :]
-        want = want.float().cpu()
+        want, rows = want.float().cpu(), rows.float().cpu()
         if torch.isfinite(want).all():  # otherwise verification will name the row
             self._gaps += (want - rows).abs().nan_to_num(torch.inf).amax(-1).tolist()
             self._scale = max(self._scale, float(want.abs().max()))

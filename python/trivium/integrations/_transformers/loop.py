@@ -110,7 +110,8 @@ def decode(
         temperature, top_k, top_p, min_p = zip(*(r.law for r in active), strict=True)
         out = spec.verify(
             batch,
-            logits=logits.numpy(),
+            # Draft probabilities are on the host: rows beside them must be too.
+            logits=logits if q is None else logits.float().cpu(),
             q=q,
             temperature=temperature,
             top_k=top_k,
@@ -137,7 +138,7 @@ def decode(
             r.logprobs += logprobs[span].tolist()
             if record:
                 nodes = int(batch.cu_nodes[b]) + gather[span].astype(np.int64)
-                r.logit_rows += list(logits.numpy()[nodes])
+                r.logit_rows += list(logits[nodes].float().cpu().numpy())
             r.reason = reason
             if reason:
                 r.request.finish(keep=keep)

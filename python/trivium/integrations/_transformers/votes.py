@@ -255,11 +255,11 @@ def _confidence(logits: Any, nodes: Any) -> tuple[Any, Any]:
     """DeepConf confidence and entropy of rows of raw logits."""
     import torch
 
-    logs = torch.log_softmax(logits[torch.from_numpy(nodes)].double(), dim=-1)
+    logs = torch.log_softmax(logits[torch.from_numpy(nodes).to(logits.device)].double(), dim=-1)
     top = logs.topk(min(_TOP, logs.shape[-1]), dim=-1).values
     finite = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
     entropy = -(logs.exp() * torch.where(torch.isfinite(logs), logs, 0.0)).sum(-1)
-    return (-finite.mean(-1)).numpy(), entropy.numpy()
+    return (-finite.mean(-1)).cpu().numpy(), entropy.cpu().numpy()
 
 
 def grafted(batch: TreeBatch, chains: Sequence[list[int]]) -> TreeBatch:
