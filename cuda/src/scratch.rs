@@ -102,7 +102,7 @@ impl Call {
                 Some(slab) if slab.bytes >= bytes => slab,
                 small => {
                     if let Some(small) = small {
-                        self.free(small)?;
+                        self.free(&small)?;
                     }
                     // Room for as much again: the next call of this size finds one slab.
                     let held = self.slabs.iter().map(|s| s.bytes).sum::<usize>();
@@ -189,7 +189,7 @@ impl Call {
         Ok(())
     }
 
-    fn free(&self, slab: Slab) -> Result<()> {
+    fn free(&self, slab: &Slab) -> Result<()> {
         // SAFETY: allocated here, and nothing enqueued uses it any more.
         self.context.enter(|| unsafe { result::free_sync(slab.address) })
     }
@@ -206,7 +206,7 @@ impl Drop for Call {
             // Those that were too small would be taken and freed at the next call.
             let left = if i == last { put(self.context.ordinal(), slab) } else { Some(slab) };
             if let Some(slab) = left {
-                drop(self.free(slab)); // no place to report it
+                drop(self.free(&slab)); // no place to report it
             }
         }
     }

@@ -154,7 +154,8 @@ impl Job for CdfJob {
                 ));
             }
             // Both may be -inf, of which the difference is none.
-            let far = log_probs[r] != log_prob && !((log_probs[r] - log_prob).abs() <= BOUND);
+            let apart = (log_probs[r] - log_prob).abs();
+            let far = log_probs[r] != log_prob && (apart > BOUND || apart.is_nan());
             if tokens[r] != token || far {
                 let found = (tokens[r], log_probs[r]);
                 return Err(format!("row {r}: {found:?}, the twin has {:?}", (token, log_prob)));

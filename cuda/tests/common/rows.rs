@@ -99,7 +99,7 @@ impl Rows {
                 // Some beyond the vocabulary: a history may hold padding ids.
                 .map(|_| {
                     let flag = if noise.next().is_multiple_of(3) { NOT_REPEATED } else { 0 };
-                    (noise.next() % (self.vocab as u32 + 3), noise.next() % 5 | flag)
+                    (noise.next() % (self.vocab as u32 + 3), (noise.next() % 5) | flag)
                 })
                 .collect();
         seen.sort_unstable();

@@ -53,7 +53,7 @@ pub(crate) enum Place<'py> {
 /// Looks where an array is and takes hold of it if kernels can serve it.
 pub(crate) fn place<'py>(object: &Bound<'py, PyAny>, what: &'static str) -> PyRes<Place<'py>> {
     match device_of(object, what)? {
-        Some((kind, ordinal)) if CUDA.contains(&kind) => DeviceRows::new(object, what, ordinal),
+        Some((kind, ordinal)) if CUDA.contains(&kind) => DeviceRows::take(object, what, ordinal),
         _ => Ok(Place::Host),
     }
 }
@@ -122,7 +122,7 @@ mod with_kernels {
     }
 
     impl<'py> DeviceRows<'py> {
-        pub(super) fn new(
+        pub(super) fn take(
             object: &Bound<'py, PyAny>,
             what: &'static str,
             ordinal: i32,
@@ -235,7 +235,7 @@ mod without_kernels {
     pub(crate) struct OnDevice(Infallible);
 
     impl<'py> DeviceRows<'py> {
-        pub(super) fn new(
+        pub(super) fn take(
             _object: &Bound<'py, PyAny>,
             _what: &'static str,
             _ordinal: i32,

@@ -77,13 +77,11 @@ impl Laws for DrawnLaws<'_> {
     ) -> Result<(TokenId, f32)> {
         let row = self.first + node;
         let token = TokenId::try_from(self.drawn.tokens[row]);
-        match token.ok().filter(|&t| (t as usize) < self.vocab) {
-            Some(token) => Ok((token, self.drawn.log_probs[row])),
-            None => {
-                self.none = true;
-                Err(Error::Internal { detail: format!("row {row} has no token") })
-            }
+        if let Some(token) = token.ok().filter(|&t| (t as usize) < self.vocab) {
+            return Ok((token, self.drawn.log_probs[row]));
         }
+        self.none = true;
+        Err(Error::Internal { detail: format!("row {row} has no token") })
     }
 }
 
