@@ -13,6 +13,8 @@ decide.
 `seam`             what a re-encoded draft has behind the committed tokens (SLEM)
 `ReplayBuffer`     what to distil the draft from, and when (online speculative decoding)
 `DraftRouter`      which of several drafts serves a language, domain or cluster
+`LookaheadWindow`  W guesses that advance in parallel and leave n-grams (lookahead decoding)
+`PhrasePool`       phrases seen after a token, the least recently seen leaving first
 `NgramScorer`      interpolated n-grams that rank candidates (Superposed Decoding)
 `HostDraft`        drafts of a host's own network under a declared law (EAGLE, MTP, QuantSpec)
 =================  ================================================================================
@@ -36,7 +38,9 @@ from trivium._core import (
     ExitChooser,
     LayerDp,
     LayerSetSearch,
+    LookaheadWindow,
     NgramScorer,
+    PhrasePool,
     ReplayBuffer,
     VocabMap,
     seam,
@@ -51,7 +55,9 @@ __all__ = [
     "HostDraft",
     "LayerDp",
     "LayerSetSearch",
+    "LookaheadWindow",
     "NgramScorer",
+    "PhrasePool",
     "ReplayBuffer",
     "VocabMap",
     "seam",

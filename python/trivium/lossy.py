@@ -8,7 +8,10 @@ exactly. ``trivium check`` enumerates each of them and compares the distance wit
 ================  ===========================================================================
 `Typical`         Medusa's typical acceptance
 `Threshold`       acceptance thresholds of serving stacks
-`TopK`            relaxed blockwise decoding
+`TopK`            relaxed blockwise decoding: among the most likely
+`Distance`        the same for ordinal tokens: near the most likely
+`MinBlock`        the same: blocks of at least a length
+`ConfidentPrefix` lexical units: the tokens that the drafter was sure of
 `RewardGate`      reward-guided speculative decoding: steps kept by their reward
 `EntropySwitch`   entropy adaptive decoding: a small model writes where entropy is low
 `transform`       reflective verification, contrast, cascades
@@ -27,7 +30,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EntropySwitch", "RewardGate", "Threshold", "TopK", "Typical", "transform"]
+__all__ = [
+    "ConfidentPrefix",
+    "Distance",
+    "EntropySwitch",
+    "MinBlock",
+    "RewardGate",
+    "Threshold",
+    "TopK",
+    "Typical",
+    "transform",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,48 @@ class TopK:
 
     def _core(self) -> tuple[str, list[float]]:
         return "top_k", [float(self.k)]
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """Take a child whose id is at most ``epsilon`` from the most likely one's.
+
+    For tokens whose ids are in the order of what they mean, such as intensities. "Blockwise
+    Parallel Decoding for Deep Autoregressive Models".
+    """
+
+    epsilon: int = 2
+
+    def _core(self) -> tuple[str, list[float]]:
+        return "distance", [float(self.epsilon)]
+
+
+@dataclass(frozen=True, slots=True)
+class MinBlock:
+    """Take the first ``length`` tokens of a draft whatever they are, then the most likely ones.
+
+    "Blockwise Parallel Decoding for Deep Autoregressive Models".
+    """
+
+    length: int = 2
+
+    def _core(self) -> tuple[str, list[float]]:
+        return "min_block", [float(self.length)]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidentPrefix:
+    """Take the leading tokens of draft probability ``alpha`` or more: a lexical unit.
+
+    ``verify`` then needs ``q``, the drafter's laws; the target only writes the token behind the
+    unit. "Decoding at the Speed of Thought: Harnessing Parallel Decoding of Lexical Units for
+    LLMs".
+    """
+
+    alpha: float = 0.9
+
+    def _core(self) -> tuple[str, list[float]]:
+        return "confident", [self.alpha]
 
 
 class RewardGate:

@@ -45,7 +45,15 @@ __all__ = [
     "Source",
     "WindowTrie",
     "build_corpus",
+    "names",
 ]
+
+
+def names() -> list[str]:
+    """Names of the sources that need no settings; ``rest`` needs the file of its corpus."""
+    own = [source.name for source in Source.__subclasses__() if source is not Rest]
+    return ["suffix", "recycle", *own]
+
 
 _ESCAPES = str.maketrans({"%": "%25", ";": "%3B", ",": "%2C", "=": "%3D"})
 

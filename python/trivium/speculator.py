@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from trivium.control import Policy
-    from trivium.lossy import Threshold, TopK, Typical
+    from trivium.lossy import (
+        ConfidentPrefix,
+        Distance,
+        MinBlock,
+        Threshold,
+        TopK,
+        Typical,
+    )
     from trivium.vocabulary import Vocabulary
 
 __all__ = ["Request", "Speculator", "TreeBatch", "Verified"]
@@ -289,7 +296,14 @@ class Speculator:
         top_p: Any = 1.0,
         min_p: Any = 0.0,
         top_ids: Any | None = None,
-        lossy: str | Typical | Threshold | TopK | None = None,
+        lossy: str
+        | Typical
+        | Threshold
+        | TopK
+        | Distance
+        | MinBlock
+        | ConfidentPrefix
+        | None = None,
     ) -> Verified:
         """Decide which drafts the target itself would have chosen. Nothing is committed.
 
@@ -312,9 +326,10 @@ class Speculator:
         q : float array, shape (N, vocab), optional
             Draft probabilities: row ``i`` is the law that the children of node ``i`` were drawn
             from. Verifiers of drawn drafts test against it; ``"auto"`` needs none.
-        lossy : str, lossy.Typical, lossy.Threshold or lossy.TopK, optional
-            A rule of `trivium.lossy` that is *not* lossless, in place of the verifier;
-            ``"typical"``, ``"threshold"`` and ``"top_k"`` take their released numbers.
+        lossy : str or a rule of `trivium.lossy`, optional
+            A rule over trees that is *not* lossless, in place of the verifier; by name
+            (``"typical"``, ``"threshold"``, ``"top_k"``, ``"distance"``, ``"min_block"``,
+            ``"confident"``) with its released or default numbers.
             ``out.deviation`` bounds the total variation of each request's text.
 
         Returns

@@ -18,6 +18,7 @@ from trivium.cli.output import Output, add_common
 from trivium.cli.progress import Progress
 from trivium.cli.simulate import Config, Result, Trace, load, replay
 from trivium.errors import InputError
+from trivium.sources import names
 
 if TYPE_CHECKING:
     import argparse
@@ -52,6 +53,12 @@ def add_parser(verbs: Any) -> None:
     sim.add_argument("--policy", default="full", help="policy of tree sizes (default: full)")
     sim.add_argument("--siblings", action="store_true", help="draft from siblings, decoded before")
     sim.add_argument("--ablate", action="store_true", help="each source alone, and all but each")
+    sim.add_argument(
+        "--each",
+        action="store_true",
+        help="also every source that needs no file, alone (recordings have no logits, from which "
+        "some of them learn)",
+    )
     sim.add_argument(
         "--curve", action="store_true", help="cost of a draft by length of the context"
     )
@@ -121,6 +128,8 @@ def _jobs(
     grid = [tuple(s for s in text.split(",") if s) for text in args.sources] or [()]
     if args.ablate:
         grid = [variant for sources in grid for variant in _ablations(sources)]
+    if args.each:
+        grid = list(dict.fromkeys([*grid, *((name,) for name in names())]))
     cost = _cost(args.cost_file) if args.cost_file else {}
     for mode in modes:
         for task, traces in tasks.items():

@@ -20,16 +20,21 @@ import numpy as np
 from trivium.errors import InputError, MissingExtraError
 from trivium.integrations._transformers.inputs import column, end_ids, prompts_of
 from trivium.integrations._transformers.settings import (
+    Cascade,
     DraftModel,
     EarlyExit,
     Heads,
     HostDrafter,
+    Lookahead,
+    Retrieval,
+    Routed,
 )
 from trivium.integrations._transformers.stops import Stops
 from trivium.speculator import Speculator
 from trivium.voter import Voter
 
 __all__ = [
+    "Cascade",
     "Comparison",
     "Difference",
     "DraftModel",
@@ -37,6 +42,9 @@ __all__ = [
     "GenerateOutput",
     "Heads",
     "HostDrafter",
+    "Lookahead",
+    "Retrieval",
+    "Routed",
     "Seconds",
     "calibrate",
     "compare",
@@ -119,7 +127,14 @@ def generate(
     input_ids: Any,
     *,
     speculator: Speculator | None = None,
-    draft_model: DraftModel | Heads | EarlyExit | HostDrafter | None = None,
+    draft_model: DraftModel
+    | Heads
+    | EarlyExit
+    | HostDrafter
+    | Lookahead
+    | Routed
+    | Cascade
+    | None = None,
     constraint: Any | None = None,
     tokenizer: Any | None = None,
     attention_mask: Any | None = None,
@@ -154,8 +169,8 @@ def generate(
         Prompts of any lengths, or the mapping that a tokenizer returns.
     speculator : Speculator, optional
         Drafts; reused across calls, its stores warm up. None is the same loop without drafts.
-    draft_model : DraftModel, Heads, EarlyExit or HostDrafter, optional
-        Who drafts beside the stores; not together with a voter.
+    draft_model : DraftModel, Heads, EarlyExit, HostDrafter, Lookahead, Routed, Cascade, optional
+        Who drafts beside the stores; not together with a voter. A `Cascade` changes the target.
     constraint : GrammarMask, matcher, or list of matchers, optional
         Language of the new text: a `GrammarMask` (a matcher a request is made), one matcher (forked
         for each request), or one a request. The end of sequence is then allowed exactly where the
@@ -364,8 +379,6 @@ def generate(
                 row.reason = row.reason or "interrupted"
         end = time.perf_counter()
     finally:
-        if drafting is not None:
-            drafting.close()
         for row in rows:
             row.request.finish(keep=False)  # harmless where the loop has finished it
         results = None if votes is None else votes.results()
@@ -386,7 +399,8 @@ def generate(
         num_tokens=count,
         tokens_per_call=count / totals.steps if totals.steps else 0.0,
         seconds=Seconds(prefilled - start, end - prefilled),
-        stats=_difference(before, speculator.stats()),
+        stats=_difference(before, speculator.stats())
+        | ({} if drafting is None else drafting.report()),
         logit_rows=[
             np.stack(row.logit_rows) if row.logit_rows else np.zeros((0, vocab_size), np.float32)
             for row in rows

@@ -34,10 +34,13 @@ fn draw(chance: &mut dyn Chance, index: u32, purpose: Purpose, row: &[f32]) -> T
 
 /// Enumerates every lossy rule.
 pub fn check_lossy(quick: bool) -> Vec<LossyReport> {
-    let rules: [(&'static str, Case); 6] = [
+    let rules: [(&'static str, Case); 9] = [
         ("typical", |pair| tree_rule(pair, LossyRule::Typical { epsilon: 0.3, alpha: 0.09 })),
         ("threshold", |pair| tree_rule(pair, LossyRule::Threshold { single: 0.5, acc: 0.9 })),
         ("top_k", |pair| tree_rule(pair, LossyRule::TopK { k: 2 })),
+        ("distance", |pair| tree_rule(pair, LossyRule::Distance { epsilon: 1 })),
+        ("min_block", |pair| tree_rule(pair, LossyRule::MinBlock { length: 1 })),
+        ("confident", confident),
         ("reflective", reflective),
         ("reward", reward),
         ("entropy", entropy),
@@ -81,6 +84,39 @@ fn tree_rule(pair: &Pair, rule: LossyRule) -> (f64, f64) {
         let out = ProbRows::weights(&d.p, None, pair.vocab)
             .and_then(|mut rows| rule.verify(&tree, &mut rows, c))
             .unwrap_or_else(|e| panic!("{rule:?}: {e}"));
+        reported = reported.max(out.deviation);
+        out.walk.tokens
+    });
+    (total_variation(&target(pair, 3), &extend(pair, law, 3)), reported.min(1.0))
+}
+
+/// Two most likely tokens of `q`, taken where it is sure of them.
+fn confident(pair: &Pair) -> (f64, f64) {
+    let mut reported = 0f64;
+    let law = law_of(|c| {
+        let (mut tokens, mut path) = (vec![0], Vec::new());
+        let (mut p, mut q) = (Vec::new(), Vec::new());
+        for depth in 0..3 {
+            let (p_row, q_row) = pair.rows(&path);
+            let best = (0..pair.vocab).fold(0, |b, t| if q_row[t] > q_row[b] { t } else { b });
+            p.extend_from_slice(&p_row);
+            q.extend_from_slice(&q_row);
+            if depth < 2 {
+                path.push(best as TokenId);
+                tokens.push(best as TokenId);
+            }
+        }
+        let tree = Tree {
+            tokens: &tokens,
+            parents: &[-1, 0, 1],
+            roles: &[],
+            law: DraftLaw::PointMass,
+            start: 0,
+            bonus: true,
+        };
+        let out = ProbRows::weights(&p, Some(&q), pair.vocab)
+            .and_then(|mut rows| LossyRule::Confident { alpha: 0.6 }.verify(&tree, &mut rows, c))
+            .unwrap_or_else(|e| panic!("{e}"));
         reported = reported.max(out.deviation);
         out.walk.tokens
     });

@@ -218,10 +218,17 @@ impl PyReplayBuffer {
     }
 
     /// Offer a position of a text that the host can find by `context`.
-    fn push(&self, py: Python<'_>, context: u64, position: u32, accepted: bool) -> PyRes<()> {
+    /// Gives the context and position that are held no longer, maybe these.
+    fn push(
+        &self,
+        py: Python<'_>,
+        context: u64,
+        position: u32,
+        accepted: bool,
+    ) -> PyRes<Option<(u64, u32)>> {
         let sample = policy::Sample { context, position, accepted };
-        lock(&self.0, "buffer").or_raise(py)?.push(sample);
-        Ok(())
+        let gone = lock(&self.0, "buffer").or_raise(py)?.push(sample);
+        Ok(gone.map(|s| (s.context, s.position)))
     }
 
     /// A request ended with this share of its drafts accepted.
@@ -352,5 +359,80 @@ pub(crate) fn first_token_law(
     match failed {
         Some(e) => Err(e),
         None => law.or_raise(py),
+    }
+}
+
+/// Phrases seen after a token; see `trivium.drafting`.
+#[pyclass(frozen, name = "PhrasePool", module = "trivium.drafting")]
+pub(crate) struct PyPhrasePool(Mutex<ngram::PhrasePool>);
+
+#[pymethods]
+impl PyPhrasePool {
+    #[new]
+    fn new(py: Python<'_>, length: usize, guesses: usize) -> PyRes<Self> {
+        if !(1..=64).contains(&length) || !(1..=1024).contains(&guesses) {
+            let why = format!("length {length} and guesses {guesses} are outside 1..=64, 1..=1024");
+            return Err(Error::input("length, guesses", why)).or_raise(py);
+        }
+        Ok(Self(Mutex::new(ngram::PhrasePool::new(length, guesses))))
+    }
+
+    /// A phrase was seen after `key`; one of another length is ignored.
+    fn insert(&self, py: Python<'_>, key: u32, phrase: Vec<u32>) -> PyRes<()> {
+        lock(&self.0, "pool").or_raise(py)?.insert(key, &phrase, 0);
+        Ok(())
+    }
+
+    /// Phrases after `key`, most recently seen first.
+    fn get(&self, py: Python<'_>, key: u32) -> PyRes<Vec<Vec<u32>>> {
+        Ok(lock(&self.0, "pool").or_raise(py)?.get(key).map(<[u32]>::to_vec).collect())
+    }
+
+    /// Bytes held.
+    #[getter]
+    fn memory(&self, py: Python<'_>) -> PyRes<usize> {
+        Ok(lock(&self.0, "pool").or_raise(py)?.memory())
+    }
+}
+
+/// The window of lookahead decoding; see `trivium.drafting`.
+#[pyclass(frozen, name = "LookaheadWindow", module = "trivium.drafting")]
+pub(crate) struct PyLookaheadWindow(Mutex<ngram::LookaheadWindow>);
+
+/// Tokens, distances from the last committed token, flat square mask, wanted nodes (-1: its row).
+type PyLayout = (Vec<u32>, Vec<u32>, Vec<bool>, Vec<i64>);
+
+#[pymethods]
+impl PyLookaheadWindow {
+    #[new]
+    #[pyo3(signature = (width, ngram, text, *, seed=0))]
+    fn new(
+        py: Python<'_>,
+        width: usize,
+        ngram: usize,
+        text: &Bound<'_, PyAny>,
+        seed: u64,
+    ) -> PyRes<Self> {
+        let text = tokens(py, text, "text")?;
+        let window = ngram::LookaheadWindow::new(width, ngram, &text, seed).or_raise(py)?;
+        Ok(Self(Mutex::new(window)))
+    }
+
+    /// Whether all rows are filled.
+    #[getter]
+    fn is_warm(&self, py: Python<'_>) -> PyRes<bool> {
+        Ok(lock(&self.0, "window").or_raise(py)?.is_warm())
+    }
+
+    /// Nodes of the next pass: tokens, distances from the last committed token, mask, wanted nodes.
+    fn layout(&self, py: Python<'_>) -> PyRes<PyLayout> {
+        let l = lock(&self.0, "window").or_raise(py)?.layout();
+        let wanted = l.wanted.iter().map(|w| w.map_or(-1, |i| i as i64)).collect();
+        Ok((l.tokens, l.offsets, l.mask, wanted))
+    }
+
+    /// Take the most likely tokens of the wanted nodes; the n-grams that the columns spell.
+    fn harvest(&self, py: Python<'_>, last: u32, best: Vec<u32>) -> PyRes<Vec<(u32, Vec<u32>)>> {
+        lock(&self.0, "window").and_then(|mut w| w.harvest(last, &best)).or_raise(py)
     }
 }

@@ -52,8 +52,9 @@ mod _core {
     use crate::cuda::cuda_doctor;
     #[pymodule_export]
     use crate::drafting::{
-        PyAnchorIndex, PyDraftRouter, PyExitChooser, PyLayerDp, PyLayerSetSearch, PyNgramScorer,
-        PyReplayBuffer, PyVocabMap, first_token_law, seam, skippy,
+        PyAnchorIndex, PyDraftRouter, PyExitChooser, PyLayerDp, PyLayerSetSearch,
+        PyLookaheadWindow, PyNgramScorer, PyPhrasePool, PyReplayBuffer, PyVocabMap,
+        first_token_law, seam, skippy,
     };
     #[pymodule_export]
     use crate::grammar::{PyCancel, PyGrammarMask, PyMatcher, fill_batch_py};

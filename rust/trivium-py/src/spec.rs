@@ -207,6 +207,13 @@ impl PyTreeBatch {
         Ok(Self { inner, requests: self.requests.iter().map(|r| r.clone_ref(py)).collect() })
     }
 
+    /// The batch without the nodes that `keep` leaves out, nor anything below them, and with other
+    /// scores; what is left keeps what the stores said of it.
+    fn select(&self, py: Python<'_>, keep: Vec<bool>, scores: Vec<f32>) -> PyRes<Self> {
+        let inner = self.inner.select(&keep, &scores).or_raise(py)?;
+        Ok(Self { inner, requests: self.requests.iter().map(|r| r.clone_ref(py)).collect() })
+    }
+
     fn __len__(&self) -> usize {
         self.inner.len()
     }

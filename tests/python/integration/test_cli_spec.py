@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trivium import cli
+from trivium import cli, sources
 from trivium.cli import extras
 from trivium.cli.simulate import Config, Result, Trace, load, replay
 from trivium.errors import InputError
@@ -65,6 +65,27 @@ def test_siblings_and_ablation_and_costs(
     assert [r["sources"] for r in found["results"]] == ["suffix,recycle", "suffix", "recycle"]
     for row in found["results"]:
         assert row["speedup"] == pytest.approx(row["mat"], rel=0.05), "a pass costs the same"
+
+
+def test_every_source_is_replayed_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    argv = ("--nodes", "8", "--mode", "warm", "--task", "a")
+    code, found, _ = sim(capsys, str(TINY), *argv, "--each")
+    assert code == cli.OK
+    rates = {r["sources"]: r["mat"] for r in found["results"]}
+    assert list(rates) == ["auto", *sources.names()]
+    drafting = [name for name, mat in rates.items() if mat > 1.1]
+    assert {"suffix", "prompt_lookup", "ngram", "ngram_cache", "trie", "aded"} <= set(drafting)
+    # A source with a file and settings, chosen by name.
+    corpus = tmp_path / "corpus.safetensors"
+    texts = [t.output for t in load(TINY) if t.task == "a"]
+    width = 1 + max(max(t.prompt + t.output) for t in load(TINY))
+    sources.build_corpus(corpus, texts, width)
+    with_file = str(sources.Rest(corpus, max_ngram=4))
+    code, found, _ = sim(
+        capsys, str(TINY), *argv, "--sources", with_file, "--vocab-size", str(width)
+    )
+    assert code == cli.OK
+    assert found["results"][0]["mat"] > rates["suffix"], "it has read the very texts"
 
 
 def test_peers_stand_beside_the_figures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ def test_the_borrowed_cache_gives_the_rows_of_the_view(shipped, monkeypatch):
     seen = []
     grow = Drafting._grow
 
-    def spy(self, batch, active, texts, depth):
-        out = grow(self, batch, active, texts, depth)
+    def spy(self, active, texts, depth):
+        out = grow(self, active, texts, depth)
         seen.extend(zip(map(list, texts), map(list, self._chains), strict=True))
         return out
 
@@ -128,8 +128,8 @@ def test_the_second_exit_keeps_the_unsure_token(shipped, monkeypatch):
     steps = []
     grow = Drafting._grow
 
-    def spy(self, batch, active, drafted, depth):
-        out = grow(self, batch, active, drafted, depth)
+    def spy(self, active, drafted, depth):
+        out = grow(self, active, drafted, depth)
         steps.append((list(drafted[0]), list(self._chains[0]), depth))
         return out
 

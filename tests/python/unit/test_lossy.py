@@ -43,8 +43,40 @@ def test_numbers_of_a_rule_decide(rule, accepted):
     assert out.deviation[0] == pytest.approx(min(1.0, cost), abs=1e-6)
 
 
+def test_relaxed_blocks_and_units():
+    # P falls with the id: the most likely token is 0.
+    assert verify(lossy.Distance(0)).num_accepted.tolist() == [0]
+    assert verify(lossy.Distance(1)).num_accepted.tolist() == [1]
+    assert verify(lossy.Distance(2)).num_accepted.tolist() == [2]
+    assert verify(lossy.MinBlock(1)).num_accepted.tolist() == [1]
+    assert verify(lossy.MinBlock(2)).num_accepted.tolist() == [2]
+    assert verify(lossy.MinBlock(1), (0, 3, 0, 0), (-1, 0, 1, 2)).num_accepted.tolist() == [3]
+    spec = Speculator(4, sources=[])
+
+    def unit(alpha, q, **law):
+        batch = TreeBatch.from_arrays([0, 1, 2], [-1, 0, 1], [0, 3], requests=[spec.start([0])])
+        logits = np.tile(LOGITS, (3, 1))
+        rule = lossy.ConfidentPrefix(alpha)
+        return spec.verify(batch, logits=logits, q=q, lossy=rule, **law)
+
+    q = np.array([[0.125, 0.875, 0, 0], [0.25, 0, 0.75, 0], [1, 0, 0, 0]], np.float32)
+    for alpha, n in ((0.9, 0), (0.875, 1), (0.75, 2)):
+        out = unit(alpha, q)
+        assert out.num_accepted.tolist() == [n]
+        assert len(out.tokens) == n + 1, "one token is always written"
+        assert out.deviation[0] == pytest.approx(min(1.0, sum((0.7, 0.8)[:n])), abs=1e-6)
+    assert unit(0.75, q, temperature=0).num_accepted.tolist() == [2], "greedy text is relaxed too"
+    assert unit(0.75, q, top_k=2).num_accepted.tolist() == [1], "truncated tokens are never taken"
+    with pytest.raises(InputError, match="q"):
+        unit(0.8, None)
+    with pytest.raises(InputError, match="q"):
+        unit(0.8, q[:2])
+
+
 def test_names_take_the_released_numbers():
     for name, rule in (
+        ("distance", lossy.Distance()),
+        ("min_block", lossy.MinBlock()),
         ("typical", lossy.Typical()),
         ("threshold", lossy.Threshold()),
         ("top_k", lossy.TopK()),
@@ -53,7 +85,15 @@ def test_names_take_the_released_numbers():
 
 
 @pytest.mark.parametrize(
-    "rule", [lossy.Typical(epsilon=-1.0), lossy.Threshold(acc=2.0), lossy.TopK(0)]
+    "rule",
+    [
+        lossy.Typical(epsilon=-1.0),
+        lossy.Threshold(acc=2.0),
+        lossy.TopK(0),
+        lossy.Distance(-1),
+        lossy.MinBlock(0),
+        lossy.ConfidentPrefix(1.5),
+    ],
 )
 def test_numbers_out_of_range_are_refused(rule):
     with pytest.raises(InputError, match="lossy"):

@@ -219,7 +219,17 @@ def test_every_verifier_is_enumerated():
     assert {r["name"] for r in reports} - {r["name"] for r in rules} == set(dict(_core.verifiers()))
     exact = [r for r in reports if r["guarantee"] != "lossy"]
     assert all(r["worst_tv"] < 1e-12 and r["cases"] > 0 for r in exact), reports
-    names = ["typical", "threshold", "top_k", "reflective", "reward", "entropy"]
+    names = [
+        "typical",
+        "threshold",
+        "top_k",
+        "distance",
+        "min_block",
+        "confident",
+        "reflective",
+        "reward",
+        "entropy",
+    ]
     assert [r["name"] for r in rules] == names
     # Lossy rules move the law, and say by how much.
     assert all(r["worst_tv"] > 0.02 and r["uncovered"] < 1e-12 for r in rules), rules

@@ -11,6 +11,7 @@ vocabulary where that is another one (`words`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,16 @@ import numpy as np
 import torch
 
 from trivium.errors import InputError
-from trivium.integrations._transformers.drafter import Laws, Stopping, draft_law, drawn, hung
+from trivium.integrations._transformers.drafter import (
+    Drafter,
+    Laws,
+    Stopping,
+    draft_law,
+    drawn,
+    hung,
+)
 from trivium.integrations._transformers.host import TreeHost, logits_width
+from trivium.integrations._transformers.rasd import cut, pruned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +39,20 @@ if TYPE_CHECKING:
     from trivium.speculator import TreeBatch
     from trivium.words import Words
 
-__all__ = ["Drafting"]
+__all__ = ["Drafting", "Grown"]
 
 
-class Drafting:
+@dataclass
+class Grown:
+    """A tree a request, and the laws along its chain: ``laws[b][i]`` is that of token ``i``."""
+
+    tokens: list[list[int]]
+    parents: list[list[int]]
+    scores: list[list[float]]
+    laws: list[list[Any]]
+
+
+class Drafting(Drafter):
     """A draft model at work on the requests of one `generate` call."""
 
     def __init__(
@@ -58,16 +77,30 @@ class Drafting:
         self._prompts, self._vocab_size = opening.prompts, opening.vocab_size
         self._num_tokens, self._width = settings.num_tokens, settings.width
         self._min_prob, self._min_top = settings.min_prob, 0.0
-        self._law = draft_law(settings.law, opening.verifier)
+        self._law = self.law = draft_law(settings.law, opening.verifier)
         self._laws = Laws(self._law, opening)
+        self._retrieval = settings.retrieval
+        self._replay = settings.replay
         self._stopping = None if settings.policy is None else Stopping(settings.policy)
         self._rows: list[int] = []  # request of each row of the cache
         self._cached: list[list[int]] = []
         self._chains: list[list[int]] = []  # drafted in this step
+        self.accepted: list[tuple[int, int]] = []  # tokens drafted and accepted in the last step
         self.calls = 0
 
     def draft(self, batch: TreeBatch, active: Sequence[Row]) -> tuple[TreeBatch, Any]:
         """Add the draft model's tokens to the trees; the draft law's rows where it has any."""
+        grown = self.grown(active)
+        if self._law == "iid":
+            return drawn(active, grown.tokens, grown.parents, grown.laws, self._vocab_size)
+        if self._retrieval is not None:
+            batch = pruned(batch, grown.laws, self._retrieval.top_k)
+        if any(self._chains):
+            batch = hung(batch, grown.tokens, grown.parents, grown.scores, self._law)
+        return batch if self._retrieval is None else cut(batch, self._retrieval.max_nodes), None
+
+    def grown(self, active: Sequence[Row]) -> Grown:
+        """Draft for these requests."""
         texts = [self._text(r) for r in active]
         self._follow(active, texts)
         depth = self._num_tokens
@@ -75,28 +108,32 @@ class Drafting:
             depth = min([depth, *(self._most - len(t) for t in texts)])
         # The last token of a request cannot be a draft.
         depth = min(depth, max(r.limit - len(r.tokens) for r in active) - 1)
-        return self._grow(batch, active, texts, max(depth, 0))
+        return self._grow(active, texts, max(depth, 0))
 
     def learn(
         self,
         batch: TreeBatch,  # noqa: ARG002
         active: Sequence[Row],
         new: Sequence[list[int]],
-        nodes: Sequence[Any],  # noqa: ARG002
-        logits: Any,  # noqa: ARG002
+        nodes: Sequence[Any],
+        logits: Any,
     ) -> None:
-        """Tell the policy how many tokens of each chain were emitted."""
-        if self._stopping is None:
-            return
-        for request, chain, said in zip(active, self._chains, new, strict=True):
+        """Tell the policy how many tokens of each chain were emitted, and keep what was missed."""
+        self.accepted = []
+        for request, chain, said, rows in zip(active, self._chains, new, nodes, strict=True):
             accepted = next(
                 (i for i, (x, y) in enumerate(zip(chain, said, strict=False)) if x != y),
                 min(len(chain), len(said)),
             )
-            self._stopping.report(request, len(chain), accepted)
+            self.accepted.append((len(chain), accepted))
+            if self._stopping is not None:
+                self._stopping.report(request, len(chain), accepted)
+            if self._replay is not None:
+                self._replay.observe(request, chain, said, logits[torch.from_numpy(rows)])
 
-    def close(self) -> None:
-        """Nothing to undo: the cache is its own."""
+    def report(self) -> dict[str, Any]:
+        """Give the passes of the draft model."""
+        return {"draft_calls": self.calls}
 
     def _text(self, row: Row) -> list[int]:
         """Give the committed text of a request in the draft's ids."""
@@ -147,9 +184,7 @@ class Drafting:
             cached += chain
         return logits[cu[1:] - 1].float().cpu()
 
-    def _grow(
-        self, batch: TreeBatch, active: Sequence[Row], texts: list[list[int]], depth: int
-    ) -> tuple[TreeBatch, Any]:
+    def _grow(self, active: Sequence[Row], texts: list[list[int]], depth: int) -> Grown:
         n = len(active)
         starts = [len(r.prompt) + len(r.tokens) for r in active]
         noise = [self._laws.noise(r) for r in active]
@@ -206,8 +241,4 @@ class Drafting:
                 break
             tips = [tokens[b][tip[b]] for b in range(n)]
             feed = [[t] if self._words is None else [self._words.word(t)] for t in tips]
-        if self._law == "iid":
-            return drawn(active, tokens, parents, laws, self._vocab_size)
-        if not any(self._chains):
-            return batch, None
-        return hung(batch, tokens, parents, scores, self._law), None
+        return Grown(tokens, parents, scores, laws)

@@ -17,7 +17,7 @@ law             token                                                verified by
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,11 +41,19 @@ PATH = ("auto", "sampled", "race")
 GREEDY = 1e-5  # temperatures below are greedy
 
 
-class Drafter(Protocol):
+class Drafter:
     """Who drafts beside the stores."""
+
+    #: Whether `run` gives log-laws, to which the request's temperature and truncation were applied.
+    processed = False
 
     def draft(self, batch: TreeBatch, active: Sequence[Row]) -> tuple[TreeBatch, Any]:
         """Add nodes to the trees; with rows of ``q``, float32 [N, vocab], where they were drawn."""
+        raise NotImplementedError
+
+    def run(self, host: Host, batch: TreeBatch, active: Sequence[Row]) -> Any:
+        """Run the target over the trees: float32 [N, vocab] on the CPU."""
+        return host.forward(batch, [r.end for r in active])
 
     def learn(
         self,
@@ -61,8 +69,9 @@ class Drafter(Protocol):
         chose them. Rows that have ended are among `active`.
         """
 
-    def close(self) -> None:
-        """Leave the models as they were."""
+    def report(self) -> dict[str, Any]:
+        """Give figures for the call's statistics."""
+        return {}
 
 
 @dataclass(frozen=True)

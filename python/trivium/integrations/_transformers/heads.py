@@ -35,7 +35,7 @@ from torch import nn
 
 from trivium.builders import Builder, DraftTree, builders, takes, to_batch
 from trivium.errors import InputError, UnsupportedError
-from trivium.integrations._transformers.drafter import GREEDY, PATH, Laws, hung
+from trivium.integrations._transformers.drafter import GREEDY, PATH, Drafter, Laws, hung
 from trivium.integrations._transformers.host import TreeHost
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _stack(state: dict[str, Any], sequential: bool) -> HeadStack:
     return stack
 
 
-class HeadDrafting:
+class HeadDrafting(Drafter):
     """Heads at work on the requests of one `generate` call."""
 
     def __init__(self, settings: Heads, opening: Opening) -> None:
@@ -231,9 +231,6 @@ class HeadDrafting:
                 self._states.pop(request.index, None)
             elif len(rows):
                 self._states[request.index] = self._host.seen["hidden"][int(rows[-1])]
-
-    def close(self) -> None:
-        """Nothing to undo."""
 
     def draft(self, batch: TreeBatch, active: Sequence[Row]) -> tuple[TreeBatch, Any]:
         """Grow the trees of the heads; drawn ones stand alone and bring their rows."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trivium.errors import InputError, UnsupportedError
-from trivium.integrations._transformers.drafter import hung
+from trivium.integrations._transformers.drafter import Drafter, hung
 from trivium.integrations._transformers.host import TreeHost
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["HostDrafting"]
 
 
-class HostDrafting:
+class HostDrafting(Drafter):
     """A host's network at work on the requests of one `generate` call."""
 
     def __init__(self, settings: HostDrafter, opening: Opening) -> None:
@@ -75,9 +75,6 @@ class HostDrafting:
                 self._states.pop(request.index, None)
             elif len(rows):
                 self._states[request.index] = self._host.seen["hidden"][int(rows[-1])]
-
-    def close(self) -> None:
-        """Nothing to undo."""
 
 
 def _scores(proposal: Any) -> list[float]:

@@ -106,8 +106,13 @@ def decode(
         if drafting is not None:
             batch, q = drafting.draft(batch, active)
         batch = host.fit(batch)
-        logits = host.forward(batch, [r.end for r in active])
-        temperature, top_k, top_p, min_p = zip(*(r.law for r in active), strict=True)
+        if drafting is None:
+            logits = host.forward(batch, [r.end for r in active])
+        else:
+            logits = drafting.run(host, batch, active)
+        done = drafting is not None and drafting.processed
+        laws = [(1.0, 0, 1.0, 0.0) if done else r.law for r in active]
+        temperature, top_k, top_p, min_p = zip(*laws, strict=True)
         out = spec.verify(
             batch,
             # Draft probabilities are on the host: rows beside them must be too.

@@ -16,14 +16,47 @@ if TYPE_CHECKING:
 
     from trivium.builders import Template
     from trivium.control import Controller, Policy
+    from trivium.drafting import DraftRouter
     from trivium.host_drafts import HostDraft
     from trivium.integrations._transformers.drafter import Drafter, Opening
+    from trivium.replay import ReplayStore
+    from trivium.speculator import Speculator
 
-__all__ = ["DraftModel", "EarlyExit", "Heads", "HostDrafter"]
+__all__ = [
+    "Cascade",
+    "DraftModel",
+    "EarlyExit",
+    "Heads",
+    "HostDrafter",
+    "Lookahead",
+    "Retrieval",
+    "Routed",
+]
 
 _NOT_FROM_ROWS = ("ppd", "heap", "rasd", "rasd_drawn")
 _FILL_TEMPLATES = ("template", "rsd_c", "sequoia", "iid_paths", "greedy_plus_one")
 _LAWS = ("auto", "shared", "point_mass", "iid")
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """RASD's pruning and fusion: stores propose, the draft model judges.
+
+    Attributes
+    ----------
+    top_k : int
+        Retrieved branches stay whose first token is among the draft model's `top_k`.
+    max_nodes : int
+        Nodes of the fused tree, node 0 counted.
+    """
+
+    top_k: int = 10
+    max_nodes: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.top_k < 1 or self.max_nodes < 1:
+            raise InputError("Retrieval: top_k and max_nodes from 1 on")
 
 
 @dataclass(frozen=True)
@@ -52,6 +85,12 @@ class DraftModel:
         controller goes on learning across calls.
     words : trivium.words.Words, optional
         A draft model of another vocabulary, or with a pruned head.
+    inner : Speculator, optional
+        Drafts for the draft model itself (staged speculation): the same chains in fewer passes.
+    retrieval : Retrieval, optional
+        Prunes what the stores proposed by this model's law, and fuses both trees (RASD).
+    replay : trivium.replay.ReplayStore, optional
+        Keeps what the draft model should learn from.
     """
 
     model: Any
@@ -61,6 +100,9 @@ class DraftModel:
     law: str = "auto"
     policy: str | Policy | Controller | None = None
     words: Words | None = None
+    inner: Speculator | None = None
+    retrieval: Retrieval | None = None
+    replay: ReplayStore | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -71,6 +113,10 @@ class DraftModel:
 
     def open(self, opening: Opening) -> Drafter:
         """Start it on the requests of one call."""
+        if self.inner is not None:
+            from trivium.integrations._transformers.staged import Staging
+
+            return Staging(self, opening)
         if isinstance(self.words, StringRejection):
             from trivium.integrations._transformers.string_rejection import StringRejecting
 
@@ -155,8 +201,7 @@ class EarlyExit:
     law: str = "auto"
     policy: str | Policy | Controller | None = "kangaroo"
     adapter: Any | None = None
-    words = None
-    model = None
+    words = model = inner = retrieval = replay = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -200,3 +245,118 @@ class HostDrafter:
         from trivium.integrations._transformers.host_draft import HostDrafting
 
         return HostDrafting(self, opening)
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """The two-dimensional window of lookahead decoding, run in the target's own pass.
+
+    Attributes
+    ----------
+    width : int
+        Columns of the window, W.
+    ngram : int
+        Length of an n-gram, N; the window has N - 1 rows.
+    guesses : int
+        Phrases a token keeps, G.
+    from_prompt : bool
+        Whether the prompt's n-grams are phrases from the start.
+    """
+
+    width: int = 7
+    ngram: int = 5
+    guesses: int = 7
+    from_prompt: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.width < 1 or self.ngram < 3 or self.guesses < 1:
+            raise InputError("Lookahead: width, guesses from 1 on, ngram from 3 on")
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start it on the requests of one call."""
+        from trivium.integrations._transformers.lookahead import LookingAhead
+
+        return LookingAhead(self, opening)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Several draft models, each request served by the one that suits its class.
+
+    Attributes
+    ----------
+    drafts : sequence of DraftModel
+    classes : sequence of str, or callable
+        Class of each prompt (its language, domain or cluster), or a function of a prompt's ids.
+    router : drafting.DraftRouter
+        Over as many drafts; keeps what it learns across calls.
+    """
+
+    drafts: Sequence[DraftModel]
+    classes: Sequence[str] | Callable[[list[int]], str]
+    router: DraftRouter
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if not self.drafts:
+            raise InputError("Routed: no drafts")
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start them on the requests of one call."""
+        from trivium.integrations._transformers.routing import Routing
+
+        return Routing(self, opening)
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A draft model that is part of the target: the text has the law of both together.
+
+    This is *not* the target's law: ``stats["cascade_deviation"]`` is the mean total variation
+    between the two a position.
+
+    Attributes
+    ----------
+    model : transformers causal language model
+        With the target's vocabulary.
+    kind : "defer", "cascade" or "contrastive"
+        ``"defer"``: the draft model's law where its best token has at least probability `below`,
+        else the target's. ``"cascade"``: ``(1 - share) q + share p``. ``"contrastive"``:
+        ``p^(1+beta) / q^beta`` where ``p >= alpha max p``.
+    below, share, beta, alpha : float
+        Their numbers.
+    num_tokens : int
+        Length of the drafted chain.
+    law : "auto", "shared", "point_mass" or "iid"
+        As in `DraftModel`.
+    """
+
+    model: Any
+    kind: str = "defer"
+    below: float = 0.5
+    share: float = 0.5
+    beta: float = 0.5
+    alpha: float = 0.1
+    num_tokens: int = 4
+    law: str = "auto"
+    width, min_prob = 1, 0.0
+    policy = words = inner = retrieval = replay = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.kind not in ("defer", "cascade", "contrastive"):
+            raise InputError(f"Cascade: kind {self.kind!r} does not exist")
+        if self.num_tokens < 1 or self.law not in _LAWS:
+            raise InputError("Cascade: num_tokens from 1 on, and a law of DraftModel")
+
+    def numbers(self) -> dict[str, float]:
+        """Give the parameters of the kind."""
+        names = {"defer": ["below"], "cascade": ["share"], "contrastive": ["beta", "alpha"]}
+        return {name: getattr(self, name) for name in names[self.kind]}
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start it on the requests of one call."""
+        from trivium.integrations._transformers.cascade import Cascading
+
+        return Cascading(self, opening)

@@ -6,14 +6,14 @@ The border between committed and drafted text is found by `words.StringMatch`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from trivium.errors import UnsupportedError
-from trivium.integrations._transformers.draft_model import Drafting
-from trivium.integrations._transformers.drafter import PATH, hung
+from trivium.integrations._transformers.draft_model import Drafting, Grown
+from trivium.integrations._transformers.drafter import PATH
 from trivium.words import StringMatch
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from trivium.integrations._transformers.drafter import Opening
     from trivium.integrations._transformers.loop import Row
     from trivium.integrations._transformers.settings import DraftModel
-    from trivium.speculator import TreeBatch
 
 __all__ = ["StringMatching"]
 
@@ -32,14 +31,13 @@ class StringMatching(Drafting):
 
     def __init__(self, settings: DraftModel, opening: Opening) -> None:
         super().__init__(settings, opening)
+        self._law = self.law = "point_mass"
         if settings.law == "iid" or opening.verifier not in (*PATH, "law", "mixed"):
             raise UnsupportedError(
                 f"StringMatch drafts point masses, which {opening.verifier!r} does not test"
             )
 
-    def _grow(
-        self, batch: TreeBatch, active: Sequence[Row], texts: list[list[int]], depth: int
-    ) -> tuple[TreeBatch, Any]:
+    def _grow(self, active: Sequence[Row], texts: list[list[int]], depth: int) -> Grown:
         words = self._words
         assert isinstance(words, StringMatch)
         n = len(active)
@@ -59,13 +57,10 @@ class StringMatching(Drafting):
             feed = [[int(t)] for t in best.indices]
         committed = [r.prompt + r.tokens for r in active]
         self._chains = [words.match(t, w)[:depth] for t, w in zip(committed, written, strict=True)]
-        if not any(self._chains):
-            return batch, None
         scores = [np.linspace(1.0, s, len(c) + 1) for c, s in zip(self._chains, sure, strict=True)]
-        return hung(
-            batch,
+        return Grown(
             [[t[-1], *c] for t, c in zip(committed, self._chains, strict=True)],
             [list(range(-1, len(c))) for c in self._chains],
             [s.tolist() for s in scores],
-            "point_mass",
-        ), None
+            [[] for _ in active],
+        )

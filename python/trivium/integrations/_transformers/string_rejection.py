@@ -15,7 +15,7 @@ import torch
 
 from trivium import _core
 from trivium.errors import InputError
-from trivium.integrations._transformers.drafter import GREEDY, Laws, drawn, hung
+from trivium.integrations._transformers.drafter import GREEDY, Drafter, Laws, drawn, hung
 from trivium.integrations._transformers.host import logits_width
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["StringRejecting"]
 
 
-class StringRejecting:
+class StringRejecting(Drafter):
     """A draft model of another vocabulary at work on the requests of one `generate` call."""
 
     def __init__(self, settings: DraftModel, opening: Opening) -> None:
@@ -95,9 +95,3 @@ class StringRejecting:
             return self._read[key]
 
         return self._words.law(following).astype(np.float32)
-
-    def learn(self, *_: Any) -> None:
-        """Nothing to learn."""
-
-    def close(self) -> None:
-        """Nothing to undo."""

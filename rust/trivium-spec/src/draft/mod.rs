@@ -192,7 +192,7 @@ pub fn by_name(text: &str, vocab: usize, max_bytes: usize) -> Result<Box<dyn Sha
         "lookahead" | "ouroboros" => Box::new(ngram::Phrases::parse(o, vocab, max_bytes)?),
         "trie" => Box::new(ngram::WindowTrie::parse(o, vocab, max_bytes)?),
         "aded" => Box::new(ngram::Aded::parse(o, vocab)?),
-        "siblings" => Box::new(ngram::Siblings::parse(o)?),
+        "siblings" => Box::new(ngram::Siblings::parse(o, max_bytes)?),
         "rest" => Box::new(retrieval::Rest::parse(o, vocab, max_bytes)?),
         "jacobi" | "fastcot" => Box::new(parallel::Jacobi::parse(o)?),
         name => {

@@ -10,6 +10,7 @@ pub(crate) mod builder;
 mod export;
 mod graft;
 pub(crate) mod laws;
+mod select;
 
 pub use batch::{Origin, TreeBatch};
 pub use export::{Links, ancestors, links, mask_words, parents_from_ancestors, root_paths};

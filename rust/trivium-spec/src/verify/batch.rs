@@ -222,14 +222,24 @@ impl Speculator {
                 "lossy rules judge drafts chosen without chance (\"point_mass\")",
             ));
         }
+        // Only confident prefixes ask the drafter; the others judge whatever was drafted.
+        let q = rows.q.filter(|_| matches!(rule, LossyRule::Confident { .. }));
         let rows = Rows { q: None, ..rows };
+        if let Some(q) = &q
+            && (q.rows() != batch.num_nodes() || q.vocab() != self.config().vocab_size)
+        {
+            return Err(Error::input(
+                "q",
+                format!("has shape [{}, {}]; row i belongs to node i", q.rows(), q.vocab()),
+            ));
+        }
         let jobs = self.jobs(batch, requests, &rows, VerifierChoice::Auto)?;
         let mut deviations = Vec::with_capacity(jobs.len());
         let mut walks = Vec::with_capacity(jobs.len());
         for (job, r) in jobs.iter().zip(requests) {
             let mut chance = Keyed::new(r.seed, r.branch);
             let mut out = SCRATCH.with_borrow_mut(|s| {
-                let mut laws = LogitLaws::new(rows.logits, None, job.first, job.side, &mut s.rows);
+                let mut laws = LogitLaws::new(rows.logits, q, job.first, job.side, &mut s.rows);
                 rule.verify(&job.tree, &mut laws, &mut chance)
             })?;
             out.walk.cut(job.side.constraint)?;

@@ -11,12 +11,21 @@
 //! typical:   p(c) > min(ε, α exp(-H(p)))          longest accepted path, ties by Σ ln p
 //! threshold: p(c) >= single, or the children's p up to c sum to acc
 //! top_k:     c is among the k most likely
+//! distance:  |c - argmax p| <= epsilon, for ids in the order of what they mean (intensities)
+//! min_block: the first l tokens of a draft, whatever p says; behind them the most likely
+//! confident: q(c) >= alpha, q being the drafter's own law at that place
 //! ```
+//!
+//! No rule takes a token that a constraint or truncation has left without probability. Where the law
+//! is a point (temperature 0) its other tokens count as possible for distance, `min_block` and
+//! confident: relaxing greedy decoding is what they are for.
 //!
 //! "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads" (typical;
 //! ε = 0.3, α = 0.09 as released), serving stacks' acceptance thresholds, "Blockwise Parallel
-//! Decoding for Deep Autoregressive Models" (`top_k`). Deviation from Medusa's release: the first
-//! token behind the accepted path is drawn, not taken greedily, and the path without nucleus works.
+//! Decoding for Deep Autoregressive Models" (`top_k`, distance, `min_block`), "Decoding at the Speed
+//! of Thought: Harnessing Parallel Decoding of Lexical Units for LLMs" (confident: the leading tokens
+//! that the model was sure of are a lexical unit). Deviation from Medusa's release: the first token
+//! behind the accepted path is drawn, not taken greedily, and the path without nucleus works.
 //!
 //! Two rules work on more than a token: [`RewardGate`] ("Reward-Guided Speculative Decoding for
 //! Efficient LLM Reasoning") accepts a drafted step by its reward, and [`EntropySwitch`] ("Entropy
@@ -53,6 +62,21 @@ pub enum LossyRule {
         /// How many.
         k: usize,
     },
+    /// Relaxed blockwise decoding for ordinal tokens: a child near the most likely one is taken.
+    Distance {
+        /// Largest difference of ids.
+        epsilon: u32,
+    },
+    /// Relaxed blockwise decoding: blocks of at least this many tokens are taken.
+    MinBlock {
+        /// Tokens.
+        length: usize,
+    },
+    /// Lexical units: the tokens that the drafter was sure of; needs `q`.
+    Confident {
+        /// Smallest draft probability.
+        alpha: f64,
+    },
 }
 
 impl LossyRule {
@@ -64,6 +88,16 @@ impl LossyRule {
     pub fn named(name: &str, numbers: &[f64]) -> Result<Self> {
         let rule: Self = name.parse()?;
         let bad = |why: &str| Err(Error::input("lossy", format!("{name}{numbers:?}: {why}")));
+        let whole = |x: f64, least: f64| {
+            if x >= least && x.fract() == 0.0 && x < 4e9 {
+                Ok(x)
+            } else {
+                Err(Error::input(
+                    "lossy",
+                    format!("{name}: {x} is no whole number from {least} up"),
+                ))
+            }
+        };
         match (rule, numbers) {
             (rule, []) => Ok(rule),
             (Self::Typical { .. }, &[epsilon, alpha]) => {
@@ -84,6 +118,14 @@ impl LossyRule {
                 }
                 Ok(Self::TopK { k: k as usize })
             }
+            (Self::Distance { .. }, &[x]) => Ok(Self::Distance { epsilon: whole(x, 0.0)? as u32 }),
+            (Self::MinBlock { .. }, &[x]) => Ok(Self::MinBlock { length: whole(x, 1.0)? as usize }),
+            (Self::Confident { .. }, &[alpha]) => {
+                if !(0.0..=1.0).contains(&alpha) {
+                    return bad("alpha is in [0, 1]");
+                }
+                Ok(Self::Confident { alpha })
+            }
             _ => bad("another number of parameters"),
         }
     }
@@ -97,10 +139,13 @@ impl FromStr for LossyRule {
             "typical" | "medusa_typical" => Ok(Self::Typical { epsilon: 0.3, alpha: 0.09 }),
             "threshold" => Ok(Self::Threshold { single: 0.5, acc: 0.9 }),
             "top_k" | "relaxed" => Ok(Self::TopK { k: 3 }),
+            "distance" => Ok(Self::Distance { epsilon: 2 }),
+            "min_block" => Ok(Self::MinBlock { length: 2 }),
+            "confident" => Ok(Self::Confident { alpha: 0.9 }),
             other => Err(Error::unsupported(
                 format!("lossy rule {other:?}"),
                 "in verify",
-                "the lossy rules are typical, threshold, top_k",
+                "the lossy rules are typical, threshold, top_k, distance, min_block, confident",
             )),
         }
     }
@@ -116,10 +161,19 @@ pub struct LossyWalk {
 }
 
 impl LossyRule {
-    /// Whether child `c` is taken; `before`: probability of the siblings listed before it.
-    fn takes(self, p: Row<'_>, c: TokenId, before: f64) -> bool {
+    /// Whether child `c` at `depth` is taken; `before`: probability of the siblings listed before it,
+    /// `sure`: that of `c` under the drafter.
+    fn takes(self, p: Row<'_>, c: TokenId, before: f64, depth: usize, sure: f64) -> bool {
         let pc = p.at(c);
+        let best = || {
+            let w = p.weights();
+            (0..w.len()).fold(0, |b, t| if w[t] > w[b] { t } else { b }) as TokenId
+        };
+        let possible = || pc > 0.0 || p.at(best()) >= 1.0;
         match self {
+            Self::Distance { epsilon } => possible() && c.abs_diff(best()) <= epsilon,
+            Self::MinBlock { length } => (depth <= length && possible()) || c == best(),
+            Self::Confident { alpha } => possible() && sure >= alpha,
             Self::Typical { epsilon, alpha } => {
                 let entropy: f64 = (0..p.weights().len() as u32)
                     .map(|t| p.at(t))
@@ -166,11 +220,17 @@ impl LossyRule {
                 continue;
             }
             let path: Vec<TokenId> = nodes.iter().map(|&i| tree.tokens[i]).collect();
-            let p = laws.p(node, &path)?;
+            let (p, q) = if matches!(self, Self::Confident { .. }) {
+                let (p, q) = laws.both(node, &path)?;
+                (p, Some(q))
+            } else {
+                (laws.p(node, &path)?, None)
+            };
             let mut before = 0.0;
             for c in children {
                 let token = tree.tokens[c];
-                if self.takes(p, token, before) {
+                let sure = q.map_or(1.0, |q| q.at(token));
+                if self.takes(p, token, before, nodes.len() + 1, sure) {
                     let pc = p.at(token);
                     let next = [&nodes[..], &[c]].concat();
                     paths[c] = Some((next, sum + pc.ln(), lost + 1.0 - pc));

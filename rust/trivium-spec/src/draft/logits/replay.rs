@@ -53,21 +53,22 @@ impl ReplayBuffer {
         }
     }
 
-    /// Offers a position: O(1).
-    pub fn push(&mut self, sample: Sample) {
+    /// Offers a position: O(1). Gives the sample that is held no longer: another one, or this.
+    pub fn push(&mut self, sample: Sample) -> Option<Sample> {
         let half = usize::from(sample.accepted);
         let room = if sample.accepted { self.capacity / 2 } else { self.capacity.div_ceil(2) };
         let (kept, seen) = &mut self.halves[half];
         *seen += 1;
         if kept.len() < room {
             kept.push(sample);
-            return;
+            return None;
         }
         let b = philox([*seen as u32, (*seen >> 32) as u32, half as u32, 8], self.key);
         let at = (u64::from(b[0]) << 32 | u64::from(b[1])) % *seen;
-        if let Some(slot) = kept.get_mut(at as usize) {
-            *slot = sample;
-        }
+        Some(match kept.get_mut(at as usize) {
+            Some(slot) => std::mem::replace(slot, sample),
+            None => sample,
+        })
     }
 
     /// A request ended with this share of its drafts accepted.
@@ -121,9 +122,9 @@ mod tests {
         let mut kept = vec![0; 40];
         for seed in 0..2000 {
             let mut b = ReplayBuffer::new(10, 1, 0.5, seed);
-            (0..40).for_each(|i| b.push(sample(i, false)));
-            (0..40).for_each(|i| b.push(sample(i, true)));
-            assert_eq!(b.len(), 10);
+            let gone: usize =
+                (0..80).map(|i| usize::from(b.push(sample(i % 40, i >= 40)).is_some())).sum();
+            assert_eq!((b.len(), gone), (10, 70), "what is not held is told");
             let all = b.drain();
             assert!(all[..5].iter().all(|s| !s.accepted) && all[5..].iter().all(|s| s.accepted));
             all[..5].iter().for_each(|s| kept[s.context as usize] += 1);

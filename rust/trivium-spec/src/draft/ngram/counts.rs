@@ -110,6 +110,17 @@ impl Counts {
         self.rows.capacity() * (size_of::<(Gram, Followers)>() + 1) + self.entries * 12
     }
 
+    /// Bytes after another token at most.
+    fn grown(&self) -> usize {
+        let more = self.lengths.1 - self.lengths.0 + 1;
+        let table = if self.rows.len() + more <= self.rows.capacity() {
+            self.rows.capacity()
+        } else {
+            2 * self.rows.capacity() + 2 * more
+        };
+        table * (size_of::<(Gram, Followers)>() + 1) + (self.entries + more) * 12
+    }
+
     /// All triples (history, token, count), sorted: for files.
     pub(crate) fn triples(&self) -> Vec<(Vec<TokenId>, TokenId, u32)> {
         #[allow(clippy::iter_over_hash_type)] // sorted below
@@ -148,19 +159,27 @@ impl Generations {
         Self { lengths: (shortest, longest), new: empty.clone(), old: empty }
     }
 
-    /// Counts a text within `max_bytes`, in pieces, so that a long one ages like several.
+    /// Counts a text within `max_bytes`; a long one may age like several.
     pub(crate) fn ingest(&mut self, text: &[TokenId], max_bytes: usize) {
-        const PIECE: usize = 1024;
-        let overlap = self.lengths.1;
-        for start in (0..text.len()).step_by(PIECE) {
-            if self.new.memory() > max_bytes / 2 {
-                let fresh = Counts::new(self.lengths.0, self.lengths.1);
-                self.old = std::mem::replace(&mut self.new, fresh);
+        for at in 0..text.len() {
+            if !self.makes_room(max_bytes) {
+                return;
             }
-            let from = start.saturating_sub(overlap);
-            let end = text.len().min(start + PIECE);
-            self.new.extend(&text[from..end], start - from);
+            let from = at.saturating_sub(self.lengths.1);
+            self.new.extend(&text[from..=at], at - from);
         }
+    }
+
+    /// Starts a generation where the newer one is full; false where the bytes hold not even a token.
+    fn makes_room(&mut self, max_bytes: usize) -> bool {
+        if self.new.grown() > max_bytes / 2 {
+            let fresh = Counts::new(self.lengths.0, self.lengths.1);
+            if fresh.grown() > max_bytes / 2 {
+                return false;
+            }
+            self.old = std::mem::replace(&mut self.new, fresh);
+        }
+        true
     }
 
     /// Successors of a history in both generations.
@@ -189,8 +208,11 @@ impl Generations {
         all.triples()
     }
 
-    pub(crate) fn insert(&mut self, history: &[TokenId], token: TokenId, n: u32) {
-        self.new.insert(history, token, n);
+    /// Adds `n` to one count, within `max_bytes`.
+    pub(crate) fn insert(&mut self, history: &[TokenId], token: TokenId, n: u32, max_bytes: usize) {
+        if self.makes_room(max_bytes) {
+            self.new.insert(history, token, n);
+        }
     }
 }
 
@@ -244,7 +266,7 @@ mod tests {
         for i in 0..200u32 {
             let text: Vec<u32> = (0..1000).map(|j| i * 1000 + j).collect();
             g.ingest(&text, 1 << 18);
-            assert!(g.memory() < 1 << 19);
+            assert!(g.memory() <= 1 << 18);
         }
         assert!(g.get(&[0, 1]).is_none(), "the first text is gone");
         assert!(g.get(&[199_998]).is_some());

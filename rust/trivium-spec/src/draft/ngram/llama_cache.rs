@@ -127,7 +127,7 @@ impl SharedSource for LlamaCache {
             if !sound || tail[n + 1] == 0 {
                 return Err(damaged());
             }
-            fresh.insert(&tail[..n], tail[n], tail[n + 1]);
+            fresh.insert(&tail[..n], tail[n], tail[n + 1], self.max_bytes);
             rest = &tail[n + 2..];
         }
         self.tenants.get(&None).write().0 = fresh;

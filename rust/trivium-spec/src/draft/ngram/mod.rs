@@ -18,6 +18,7 @@ mod window_trie;
 pub use interpolated::{NgramScorer, UNSUPPORTED, WEIGHTS};
 pub(crate) use llama_cache::LlamaCache;
 pub use lookahead::{Layout, LookaheadWindow, Ngram};
+pub use phrases::PhrasePool;
 pub(crate) use phrases::Phrases;
 pub(crate) use prompt_lookup::PromptLookup;
 pub(crate) use siblings::Siblings;

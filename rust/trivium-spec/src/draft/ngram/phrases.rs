@@ -29,7 +29,7 @@ const SCANNED: usize = 256;
 
 /// A token's phrases, least recently seen first.
 #[derive(Debug, Clone)]
-pub(crate) struct PhrasePool {
+pub struct PhrasePool {
     len: usize,
     per_key: usize,
     phrases: FxHashMap<TokenId, Vec<Phrase>>,
@@ -44,12 +44,12 @@ struct Phrase {
 
 impl PhrasePool {
     /// Phrases of `len` tokens, at most `per_key` a key.
-    pub(crate) fn new(len: usize, per_key: usize) -> Self {
+    pub fn new(len: usize, per_key: usize) -> Self {
         Self { len, per_key, phrases: FxHashMap::default() }
     }
 
     /// A phrase was seen after `key`; one of another length is ignored.
-    pub(crate) fn insert(&mut self, key: TokenId, tokens: &[TokenId], born: usize) {
+    pub fn insert(&mut self, key: TokenId, tokens: &[TokenId], born: usize) {
         if tokens.len() != self.len {
             return;
         }
@@ -67,7 +67,7 @@ impl PhrasePool {
 
     /// The target corrected a phrase: it is rewritten where it stands, or dropped if the corrected
     /// one is known.
-    pub(crate) fn correct(&mut self, key: TokenId, old: &[TokenId], new: &[TokenId]) {
+    pub fn correct(&mut self, key: TokenId, old: &[TokenId], new: &[TokenId]) {
         let Some(list) = self.phrases.get_mut(&key) else { return };
         let Some(at) = list.iter().position(|p| *p.tokens == *old) else { return };
         if old == new || new.len() != self.len {
@@ -81,7 +81,7 @@ impl PhrasePool {
     }
 
     /// Phrases after `key`, most recently seen first.
-    pub(crate) fn get(&self, key: TokenId) -> impl Iterator<Item = &[TokenId]> {
+    pub fn get(&self, key: TokenId) -> impl Iterator<Item = &[TokenId]> {
         self.phrases.get(&key).into_iter().flatten().rev().map(|p| &*p.tokens)
     }
 
@@ -93,21 +93,69 @@ impl PhrasePool {
         });
     }
 
-    /// Takes another pool's phrases; a pool above `max_bytes` starts anew.
-    fn absorb(&mut self, other: &Self, max_bytes: usize) {
-        if self.memory() > max_bytes {
-            self.phrases.clear();
+    /// Bytes held.
+    pub fn memory(&self) -> usize {
+        self.phrases.capacity() * 33 + self.phrases.len() * self.key_bytes()
+    }
+
+    /// Bytes of a full key.
+    fn key_bytes(&self) -> usize {
+        self.per_key * (size_of::<Phrase>() + 4 * self.len)
+    }
+
+    /// Bytes with one key more.
+    fn grown(&self) -> usize {
+        let table = if self.phrases.len() < self.phrases.capacity() {
+            self.phrases.capacity()
+        } else {
+            2 * self.phrases.capacity() + 4
+        };
+        table * 33 + (self.phrases.len() + 1) * self.key_bytes()
+    }
+}
+
+/// Two pools, the newer one growing: when it holds half of the bytes, it replaces the older.
+#[derive(Debug, Clone)]
+struct Generations {
+    new: PhrasePool,
+    old: PhrasePool,
+    max_bytes: usize,
+}
+
+impl Generations {
+    fn new(rule: Rule) -> Self {
+        let empty = PhrasePool::new(rule.len, rule.guesses);
+        Self { new: empty.clone(), old: empty, max_bytes: rule.max_bytes }
+    }
+
+    /// A phrase was seen after `key`; ignored where the bytes hold not even one.
+    fn insert(&mut self, key: TokenId, tokens: &[TokenId]) {
+        if !self.new.phrases.contains_key(&key) && self.new.grown() > self.max_bytes / 2 {
+            let fresh = PhrasePool::new(self.new.len, self.new.per_key);
+            if fresh.grown() > self.max_bytes / 2 {
+                return;
+            }
+            self.old = std::mem::replace(&mut self.new, fresh);
         }
-        let mut keys: Vec<_> = other.phrases.iter().collect();
+        self.new.insert(key, tokens, 0);
+    }
+
+    /// Phrases after `key`, most recently seen first.
+    fn get(&self, key: TokenId) -> impl Iterator<Item = &[TokenId]> {
+        self.new.get(key).chain(self.old.get(key))
+    }
+
+    /// Takes a pool's phrases.
+    fn absorb(&mut self, pool: &PhrasePool) {
+        let mut keys: Vec<_> = pool.phrases.iter().collect();
         keys.sort_unstable_by_key(|k| *k.0);
         for (&key, list) in keys {
-            list.iter().for_each(|p| self.insert(key, &p.tokens, 0));
+            list.iter().for_each(|p| self.insert(key, &p.tokens));
         }
     }
 
-    pub(crate) fn memory(&self) -> usize {
-        self.phrases.capacity() * 33
-            + self.phrases.len() * self.per_key * (size_of::<Phrase>() + 4 * self.len)
+    fn memory(&self) -> usize {
+        self.new.memory() + self.old.memory()
     }
 }
 
@@ -123,7 +171,7 @@ struct Rule {
 }
 
 #[derive(Debug, Default)]
-struct Tenant(Option<PhrasePool>);
+struct Tenant(Option<Generations>);
 
 /// The sources `lookahead` and `ouroboros`.
 #[derive(Debug)]
@@ -173,20 +221,22 @@ impl SharedSource for Phrases {
     }
 
     fn memory(&self) -> usize {
-        self.tenants.sum(|t| t.0.as_ref().map_or(0, PhrasePool::memory))
+        self.tenants.sum(|t| t.0.as_ref().map_or(0, Generations::memory))
     }
 
     fn save(&self) -> Saved {
         let tenant = self.tenants.get(&None);
         let tenant = tenant.read();
         let mut flat = Vec::new();
-        if let Some(pool) = &tenant.0 {
-            let mut keys: Vec<_> = pool.phrases.iter().collect();
-            keys.sort_unstable_by_key(|k| *k.0);
-            for (&key, list) in keys {
-                for phrase in list {
-                    flat.push(key);
-                    flat.extend_from_slice(&phrase.tokens);
+        if let Some(pools) = &tenant.0 {
+            for pool in [&pools.old, &pools.new] {
+                let mut keys: Vec<_> = pool.phrases.iter().collect();
+                keys.sort_unstable_by_key(|k| *k.0);
+                for (&key, list) in keys {
+                    for phrase in list {
+                        flat.push(key);
+                        flat.extend_from_slice(&phrase.tokens);
+                    }
                 }
             }
         }
@@ -201,11 +251,11 @@ impl SharedSource for Phrases {
         let flat = saved.get("phrases").filter(sound).ok_or_else(|| {
             Error::input("store", format!("{}.phrases is missing or damaged", self.name()))
         })?;
-        let mut pool = PhrasePool::new(self.rule.len, self.rule.guesses);
+        let mut pools = Generations::new(self.rule);
         for row in flat.chunks_exact(self.rule.len + 1) {
-            pool.insert(row[0], &row[1..], 0);
+            pools.insert(row[0], &row[1..]);
         }
-        self.tenants.get(&None).write().0 = Some(pool);
+        self.tenants.get(&None).write().0 = Some(pools);
         Ok(())
     }
 }
@@ -243,9 +293,9 @@ impl View {
             }
         }
         if self.rule.everywhere
-            && let Some(pool) = &self.tenant.read().0
+            && let Some(pools) = &self.tenant.read().0
         {
-            for p in pool.get(key) {
+            for p in pools.get(key) {
                 if out.len() >= n {
                     break;
                 }
@@ -363,10 +413,10 @@ impl RequestSource for View {
         }
         let mut tenant = self.tenant.write();
         let rule = self.rule;
-        let pool = tenant.0.get_or_insert_with(|| PhrasePool::new(rule.len, rule.guesses));
-        pool.absorb(&self.pool, rule.max_bytes);
+        let pools = tenant.0.get_or_insert_with(|| Generations::new(rule));
+        pools.absorb(&self.pool);
         for window in text.windows(rule.len + 1) {
-            pool.insert(window[0], &window[1..], 0);
+            pools.insert(window[0], &window[1..]);
         }
     }
 

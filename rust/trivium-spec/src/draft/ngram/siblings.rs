@@ -11,7 +11,8 @@
 //! as long as each sample has noise of its own (another `branch`).
 //!
 //! A group keeps at most [`SAMPLES`] texts, the oldest leaving first, each with an index of
-//! [`ORDERS`] orders.
+//! [`ORDERS`] orders. Finished samples of all groups together are bounded in bytes, the one that
+//! finished first leaving first; a request that is dropped unfinished leaves at once.
 
 use super::index::NgramIndex;
 use crate::draft::options::Options;
@@ -20,6 +21,7 @@ use crate::draft::scoped::{Scoped, Shared};
 use crate::draft::{Candidate, Candidates, RequestSource, Saved, Scope, SharedSource};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use trivium_core::TokenId;
 use trivium_core::error::Result;
 
@@ -37,6 +39,7 @@ struct Rule {
     min_ngram: usize,
     num_tokens: usize,
     choices: usize,
+    max_bytes: usize,
 }
 
 /// One sample's text.
@@ -62,22 +65,44 @@ impl Sample {
 
 type Group = VecDeque<Shared<Sample>>;
 
+/// Finished samples, oldest first, and their bytes.
+#[derive(Debug, Default)]
+struct Finished {
+    samples: VecDeque<(Shared<Group>, Shared<Sample>, usize)>,
+    bytes: usize,
+}
+
+impl Finished {
+    fn push(&mut self, group: Shared<Group>, sample: Shared<Sample>, max_bytes: usize) {
+        let bytes = sample.read().memory();
+        self.bytes += bytes;
+        self.samples.push_back((group, sample, bytes));
+        while self.bytes > max_bytes {
+            let Some((group, sample, bytes)) = self.samples.pop_front() else { return };
+            self.bytes -= bytes;
+            group.write().retain(|s| !s.same(&sample));
+        }
+    }
+}
+
 /// The source `siblings`.
 #[derive(Debug)]
 pub(crate) struct Siblings {
     groups: Scoped<Scope, Group>,
+    finished: Arc<Mutex<Finished>>,
     rule: Rule,
 }
 
 impl Siblings {
-    pub(crate) fn parse(mut o: Options) -> Result<Self> {
+    pub(crate) fn parse(mut o: Options, max_bytes: usize) -> Result<Self> {
         let rule = Rule {
             min_ngram: o.number("min_ngram", 2, 1..=ORDERS)?,
             num_tokens: o.number("num_tokens", 10, 1..=64)?,
             choices: o.number("choices", 32, 1..=1024)?,
+            max_bytes,
         };
         o.done()?;
-        Ok(Self { groups: Scoped::default(), rule })
+        Ok(Self { groups: Scoped::default(), finished: Arc::default(), rule })
     }
 }
 
@@ -101,7 +126,14 @@ impl SharedSource for Siblings {
             let Sample { text, index, .. } = &mut *sample;
             index.extend(text, 0);
         }
-        let view = View { rule: self.rule, group, own, trie: Trie::default(), at: Vec::new() };
+        let view = View {
+            rule: self.rule,
+            group,
+            own,
+            finished: Some(self.finished.clone()),
+            trie: Trie::default(),
+            at: Vec::new(),
+        };
         view.join();
         Box::new(view)
     }
@@ -124,8 +156,18 @@ struct View {
     rule: Rule,
     group: Option<Shared<Group>>,
     own: Shared<Sample>,
+    /// None once this sample is among them.
+    finished: Option<Arc<Mutex<Finished>>>,
     trie: Trie,
     at: Vec<Option<u32>>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if let (Some(group), Some(_)) = (&self.group, &self.finished) {
+            group.write().retain(|s| !s.same(&self.own));
+        }
+    }
 }
 
 impl View {
@@ -241,6 +283,7 @@ impl RequestSource for View {
             rule: self.rule,
             group: self.group.clone(),
             own,
+            finished: self.finished.clone(),
             trie: Trie::default(),
             at: Vec::new(),
         };
@@ -267,8 +310,12 @@ impl RequestSource for View {
         }
     }
 
-    /// The text stays for the siblings that still run.
-    fn finish(&mut self, _text: &[TokenId], _prompt_len: usize) {}
+    /// The text stays for the siblings that still run, within the bytes.
+    fn finish(&mut self, _text: &[TokenId], _prompt_len: usize) {
+        let (Some(group), Some(finished)) = (&self.group, self.finished.take()) else { return };
+        let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
+        finished.push(group.clone(), self.own.clone(), self.rule.max_bytes);
+    }
 
     fn memory(&self) -> usize {
         // In a group the text belongs to the shared store.
@@ -282,7 +329,7 @@ mod tests {
     use crate::draft::plan::testing::{draft_of, drafts, follows_the_laws};
 
     fn source(text: &str) -> Siblings {
-        Siblings::parse(Options::parse(text).unwrap()).unwrap()
+        Siblings::parse(Options::parse(text).unwrap(), 1 << 20).unwrap()
     }
 
     fn scope(group: &str) -> Scope {
@@ -347,6 +394,28 @@ mod tests {
                 assert_eq!(*want.get_or_insert(got.clone()), got);
             }
         }
+    }
+
+    #[test]
+    fn finished_samples_are_bounded_and_dropped_ones_leave() {
+        let s = Siblings::parse(Options::parse("siblings").unwrap(), 200_000).unwrap();
+        for i in 0..60u32 {
+            let mut v = s.open(&scope(&format!("g{}", i % 7)), &[i]);
+            v.commit(&(0..200).map(|j| i * 1000 + j).collect::<Vec<_>>());
+            v.finish(&[], 1);
+            assert!(s.memory() <= 200_000, "{}", s.memory());
+        }
+        assert!(s.memory() > 100_000, "the bytes are used: {}", s.memory());
+        let mut newest = s.open(&scope("g3"), &[7, 59_001]);
+        assert!(drafts(newest.as_mut(), 59_001).is_empty(), "a match of one");
+        newest.commit(&[59_002]);
+        assert!(!drafts(newest.as_mut(), 59_002).is_empty(), "59 = 3 mod 7");
+        let before = s.memory();
+        let mut gone = s.open(&scope("g3"), &[1]);
+        gone.commit(&[2; 50]);
+        assert!(s.memory() > before);
+        drop(gone);
+        assert_eq!(s.memory(), before);
     }
 
     #[test]

@@ -297,9 +297,10 @@ impl Planner for View {
 
     fn plan(&mut self, text: &[TokenId], trie: &mut Trie) {
         let tenant = self.tenant.read();
-        for (origin, windows) in [Some(&self.own), tenant.0.as_ref()].into_iter().enumerate() {
-            let Some(windows) = windows else { continue };
-            for n in (self.rule.min_match..=self.rule.max_match.min(text.len())).rev() {
+        for n in (self.rule.min_match..=self.rule.max_match.min(text.len())).rev() {
+            // A longer match goes first, wherever it is.
+            for (origin, windows) in [Some(&self.own), tenant.0.as_ref()].into_iter().enumerate() {
+                let Some(windows) = windows else { continue };
                 let Some(anchor) = windows.walk(&text[text.len() - n..]) else { continue };
                 let describe = |share: f32, depth: usize| {
                     let feature =
