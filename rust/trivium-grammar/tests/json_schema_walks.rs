@@ -112,6 +112,52 @@ fn run(cases: u32) {
         .unwrap();
 }
 
+/// What must not come again is taken out of a set of numbers by arithmetic: nothing is searched.
+#[test]
+fn unique_numbers_cost_no_search() {
+    let vocab = bytes();
+    for numbers in [Numerals::Plain, Numerals::Any] {
+        let options = Options { order: MemberOrder::Any, numbers, ..Options::default() };
+        for item in [
+            r#"{"type":["string","integer"]}"#,
+            r#"{"type":"integer","exclusiveMaximum":1.5}"#,
+            r#"{"type":"number","minimum":-1,"multipleOf":0.5}"#,
+            "{}",
+        ] {
+            let text = format!(
+                r#"{{"items":{item},"uniqueItems":true,"contains":{{"minimum":1.0,"maximum":1}}}}"#
+            );
+            let g = compiled(&text, &vocab, &options).unwrap();
+            let mut cases = vec![
+                ("[1,0,-1]".to_owned(), true),
+                ("[1,1]".to_owned(), false),
+                ("[0,1,-0.0]".to_owned(), false),
+            ];
+            if numbers == Numerals::Plain {
+                // Beyond the digits that spellings with exponents have.
+                let zeros = "0".repeat(405);
+                cases.push((format!("[1,1.{zeros}]"), false));
+                cases.push((format!("[0,1,-0.{zeros}]"), false));
+                cases.push((format!("[0,1,1.{zeros}1]"), item == "{}"));
+            }
+            for (value, unique) in cases {
+                assert_eq!(g.matches(value.as_bytes()).unwrap(), unique, "{value} in {text}");
+            }
+        }
+    }
+}
+
+/// A number too long to compare is refused with the limit, as soon as something is compared with it.
+#[test]
+#[ignore = "half a minute: every prefix of a number is compared"]
+fn endless_unique_numbers_meet_a_limit() {
+    let options = Options::default();
+    let g = compiled(r#"{"uniqueItems":true}"#, &bytes(), &options).unwrap();
+    let got = g.matches(format!("[1{},1", "0".repeat(10_001)).as_bytes());
+    let limit = matches!(got, Err(Error::Core(trivium_core::Error::LimitExceeded { .. })));
+    assert!(limit, "{got:?}");
+}
+
 #[test]
 fn masks_are_the_validator() {
     run(120);

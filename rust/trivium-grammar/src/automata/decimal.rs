@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 /// Largest magnitude of an exponent; a number beyond it is refused.
 const MAX_EXP: i64 = 10_000;
 /// Most digits.
-const MAX_DIGITS: usize = 10_000;
+pub(crate) const MAX_DIGITS: usize = 10_000;
 
 /// `m · 10^e`; `m` does not end in zero, so equal values are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

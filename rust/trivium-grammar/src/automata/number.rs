@@ -66,10 +66,17 @@ pub(crate) struct Notation {
     pub(crate) digits: Option<u32>,
 }
 
+impl Notation {
+    /// Every spelling of exponents up to ±308, however many zeros it has: what must not come again.
+    pub(crate) const EVERY: Self = Self { any: true, digits: Some(u32::MAX) };
+}
+
 /// Largest magnitude of an exponent.
 const MAX_EXP: i64 = 308;
 /// Most digits with exponents.
 const ANY_DIGITS: u64 = 400;
+/// Further digits looked at where they are not capped; no constant has more.
+const UNCAPPED: u64 = 20_000;
 /// Digits of an exponent, leading zeros included.
 const EXP_DIGITS: u32 = 3;
 /// Multiples looked at before an answer is given up.
@@ -129,7 +136,7 @@ struct Machine {
     lattice: Option<Decimal>,
     /// Lattices that must be left out.
     nots: Vec<Decimal>,
-    /// Magnitudes that must be left out.
+    /// Magnitudes that must be left out, sorted.
     excluded: Vec<Decimal>,
     /// Constants that magnitudes are compared with.
     constants: Vec<Decimal>,
@@ -244,12 +251,13 @@ impl Machine {
         if set.whole == Whole::Fraction {
             nots.push(one);
         }
-        let excluded: Vec<Decimal> = set
+        let mut excluded: Vec<Decimal> = set
             .excluded
             .iter()
             .filter(|v| v.is_zero() || v.is_negative() == negative)
             .map(|v| if negative { v.negated() } else { v.clone() })
             .collect();
+        excluded.sort_unstable();
         let mut constants: Vec<Decimal> = excluded.clone();
         constants.push(low.0.clone());
         constants.extend(high.iter().map(|h| h.0.clone()));
@@ -262,6 +270,7 @@ impl Machine {
             .max()
             .unwrap_or(0);
         let most_digits = match (how.any, how.digits) {
+            (true, Some(u32::MAX)) => None,
             (true, n) => Some(n.map_or(ANY_DIGITS, u64::from).min(ANY_DIGITS)),
             (false, n) => n.map(u64::from),
         };
@@ -297,7 +306,7 @@ impl Machine {
 
     /// Whether a magnitude is not one that must be left out.
     fn allowed(&self, v: &Decimal) -> bool {
-        !self.nots.iter().any(|n| v.is_multiple_of(n)) && !self.excluded.contains(v)
+        !self.nots.iter().any(|n| v.is_multiple_of(n)) && self.excluded.binary_search(v).is_err()
     }
 
     /// Whether any magnitude lies in the set; of negative numbers other than zero.
@@ -353,8 +362,10 @@ impl Machine {
             let (floor, exact) = h.div_floor(&lattice);
             if exact && *open { floor - 1 } else { floor }
         });
+        // The excluded values alone refuse no more than they are.
+        let most = if self.nots.is_empty() { self.excluded.len() + 1 } else { MOST_MULTIPLES };
         let mut refused = 0;
-        while refused < MOST_MULTIPLES {
+        while refused < most {
             if last.as_ref().is_some_and(|last| k > *last) {
                 return Ok(false);
             }
@@ -364,7 +375,7 @@ impl Machine {
             k += 1;
             refused += 1;
         }
-        let most = MOST_MULTIPLES as u64;
+        let most = most as u64;
         Err(Error::limit("multiples of a number that are refused", most + 1, most))
     }
 
@@ -394,7 +405,7 @@ impl Machine {
                 && (self.any_value(true)? || (self.how.any && self.contains(&Self::value(s))))),
             Phase::Exp | Phase::ExpSign | Phase::ExpDigits => Ok(self.some_exponent(s)),
             Phase::Dot if left == Some(0) => Ok(false),
-            _ if self.how.any => self.some_shift(s, left.unwrap_or(0)),
+            _ if self.how.any => self.some_shift(s, left.unwrap_or(UNCAPPED)),
             Phase::Int => {
                 let more =
                     |end: &Decimal| digits(&truncated(end, 0)).saturating_sub(s.whole.into());
@@ -593,10 +604,16 @@ impl Machine {
             machine: s.machine,
             negative: s.negative,
             phase: s.phase,
-            used: s.whole + s.fraction,
+            used: if self.most_digits.is_some() { s.whole + s.fraction } else { 0 },
             size: if zero { i64::MIN } else { text.len() as i64 - fraction },
             // Fraction digits count for the granularity even where all digits are zero.
-            tail: if zero || self.lattice.is_none() { -fraction } else { zeros - fraction },
+            tail: match (zero, &self.lattice, self.most_digits) {
+                (false, Some(_), _) => zeros - fraction,
+                (_, _, Some(_)) => -fraction,
+                // Without a cap it tells where the first digit may still stand.
+                (true, _, None) => -fraction.min(MAX_EXP + 1 + self.fraction_digits as i64),
+                (false, None, None) => 0,
+            },
             order,
             exp: (s.exp, s.exp_negative, s.exp_digits),
         }
@@ -644,7 +661,7 @@ impl Arena {
             let machine = self.numbers.machines.len() as u32;
             let sides = [Machine::new(set, how, false), Machine::new(set, how, true)];
             self.numbers.machines.push(Arc::new(sides));
-            self.charge(1024);
+            self.charge(1024 + set.excluded.len() * 256);
             let start = State {
                 machine,
                 negative: false,
@@ -663,6 +680,42 @@ impl Arena {
         };
         self.numbers.sets.insert(key, out);
         Ok(out)
+    }
+
+    /// Splits `e` into its sets of numbers by arithmetic, here without some values, and the rest.
+    /// Unlike the difference of two expressions, this never searches for what is left.
+    ///
+    /// # Errors
+    /// As [`number`](Self::number).
+    pub(crate) fn numbers_without(
+        &mut self,
+        e: ExprId,
+        values: &[Decimal],
+    ) -> Result<(ExprId, ExprId)> {
+        let members = match self.node(e) {
+            Expr::Union(members) => members.to_vec(),
+            _ => vec![e],
+        };
+        let mut sets = Vec::new();
+        let mut others = Vec::new();
+        for m in members {
+            let Expr::Number(n) = *self.node(m) else {
+                others.push(m);
+                continue;
+            };
+            let state = &self.numbers.states[n as usize].0;
+            if state.phase != Phase::Start {
+                others.push(m);
+                continue;
+            }
+            let machine = &self.numbers.machines[state.machine as usize][0];
+            let (mut set, how) = (machine.set.clone(), machine.how);
+            set.excluded.extend(values.iter().filter(|v| machine.set.contains(v)).cloned());
+            set.excluded.sort_unstable();
+            set.excluded.dedup();
+            sets.push(self.number(&set, how)?);
+        }
+        Ok((self.union(&sets), self.union(&others)))
     }
 
     /// `-?(0|[1-9][0-9]*)`, for numbers with fraction and exponent.

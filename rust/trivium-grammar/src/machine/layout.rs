@@ -36,11 +36,19 @@ pub(super) fn colon(arena: &mut Arena, space: &Space) -> ExprId {
     }
 }
 
-/// Every spelling of a number, given by one of them.
-pub(super) fn number(arena: &mut Arena, text: &str) -> Result<ExprId> {
-    let value = Decimal::parse(text)
-        .ok_or_else(|| Error::internal(format!("{text:?} was read as a number")))?;
+/// The value of a number that was written.
+///
+/// # Errors
+/// `LimitExceeded` if it has more digits than are compared.
+pub(super) fn value(text: &str) -> Result<Decimal> {
+    let most = crate::automata::decimal::MAX_DIGITS as u64;
+    Decimal::parse(text)
+        .ok_or_else(|| Error::limit("digits of a number that is compared", text.len() as u64, most))
+}
+
+/// Every spelling of a number.
+pub(super) fn number(arena: &mut Arena, value: Decimal) -> Result<ExprId> {
     let end = Some((value, false));
     let set = NumberSet { low: end.clone(), high: end, ..NumberSet::default() };
-    arena.number(&set, Notation { any: true, digits: None })
+    arena.number(&set, Notation::EVERY)
 }

@@ -252,20 +252,27 @@ impl Core {
         }
         let layout = &cx.program.layout;
         let lexeme = cx.automaton.extend(|arena| {
+            let mut numbers = Vec::new();
             let mut parts = Vec::with_capacity(values.len());
             for value in &*values {
                 // Containers are compared at their closing bracket.
                 if value.starts_with(['{', '[']) {
                     continue;
                 }
-                parts.push(match value.split_at(1) {
-                    ("s", text) => (layout.key)(arena, text, layout.escapes),
-                    ("n", text) => super::layout::number(arena, text)?,
-                    (_, text) => super::layout::literal(arena, text),
-                });
+                match value.split_at(1) {
+                    ("s", text) => parts.push((layout.key)(arena, text, layout.escapes)),
+                    ("n", text) => numbers.push(super::layout::value(text)?),
+                    (_, text) => parts.push(super::layout::literal(arena, text)),
+                }
+            }
+            // By arithmetic where numbers are: nothing is searched for what is left.
+            let (counted, expr) = arena.numbers_without(expr, &numbers)?;
+            for number in numbers {
+                parts.push(super::layout::number(arena, number)?);
             }
             let all = arena.union(&parts);
             let rest = arena.minus(expr, all);
+            let rest = arena.union(&[counted, rest]);
             Ok(mark(arena, rest, 0))
         })?;
         let q = cx.automaton.enter(lexeme)?;
