@@ -160,6 +160,15 @@ impl Engine {
         }
     }
 
+    /// Bytes after which it is retired; without a bound where it never is.
+    pub(crate) fn max_bytes(&self) -> usize {
+        match self {
+            Self::Lexeme(_) => usize::MAX,
+            Self::Machine(run) => run.max_bytes(),
+            Self::Pair(pair) => pair.max_bytes(),
+        }
+    }
+
     /// Tells engines apart.
     pub(crate) fn address(&self) -> usize {
         match self {

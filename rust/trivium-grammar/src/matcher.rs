@@ -30,14 +30,17 @@ pub struct Matcher {
     history: History,
     /// Index of the first token that was not allowed.
     dead_at: Option<usize>,
+    /// Length at which the text alone filled half an engine, and the bytes it took.
+    full_at: Option<(usize, usize)>,
 }
 
 impl Matcher {
     pub(crate) fn new(grammar: Arc<Inner>, engine: Engine) -> Self {
-        Self { grammar, engine, history: History::default(), dead_at: None }
+        Self { grammar, engine, history: History::default(), dead_at: None, full_at: None }
     }
 
-    /// Leaves an engine that is full for a fresh one, by reading the tokens again.
+    /// Leaves an engine that is full for a fresh one, by reading the tokens again. A text that fills
+    /// half an engine alone is at its limit: it would be read again for ever shorter gains.
     fn renew(&mut self) -> Result<()> {
         if !self.engine.is_retired() {
             return Ok(());
@@ -46,14 +49,27 @@ impl Matcher {
         if fresh.engine.address() == self.engine.address() {
             return Ok(());
         }
+        let most = fresh.engine.max_bytes() / 2;
+        if let Some((len, bytes)) = self.full_at
+            && self.len() >= len
+        {
+            return Err(Error::limit("max_bytes / 2 for one text", bytes as u64, most as u64));
+        }
+        let before = fresh.engine.size()?.bytes;
         let mut history = History::default();
         let mut state = fresh.engine.start();
         for (token, _) in self.history.iter() {
             state = fresh.step(state, token)?;
             history.push((token, state));
         }
+        let grown = fresh.engine.size()?.bytes.saturating_sub(before);
+        if grown > most {
+            self.full_at = Some((self.len(), grown));
+            return Err(Error::limit("max_bytes / 2 for one text", grown as u64, most as u64));
+        }
         self.engine = fresh.engine;
         self.history = history;
+        self.full_at = None;
         Ok(())
     }
 

@@ -132,6 +132,11 @@ impl Pair {
         Ok(row)
     }
 
+    /// See [`Engine::max_bytes`].
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.limits.max_bytes
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         let full = self.table.lock().is_ok_and(|t| t.list.len() > self.limits.max_states);
         full || self.sides.iter().any(Engine::is_retired)

@@ -125,6 +125,9 @@ pub(crate) struct Arena {
     pub(super) marked: bool,
 }
 
+/// Bytes of a node: its parts in three lists and an index, which double when they grow.
+const NODE_BYTES: usize = 192;
+
 /// Work between two calls of [`Arena::refuel`]; a unit is some hundred nanoseconds.
 pub(crate) const FUEL: u64 = 3_000_000;
 
@@ -250,6 +253,10 @@ impl Arena {
         if let Some(&id) = self.index.get(&node) {
             return id;
         }
+        // Over the budget nothing is added: what is made is wrong, and `check` says so from then on.
+        if self.bytes > self.budget {
+            return EMPTY;
+        }
         let facts = self.facts_of(&node);
         if facts.depth > MAX_DEPTH {
             self.too_deep = true;
@@ -260,7 +267,7 @@ impl Arena {
             Expr::Class(c) => self.classes.get(*c).len() * 8,
             _ => 0,
         };
-        self.bytes += 96 + extra;
+        self.bytes += NODE_BYTES + extra;
         self.prints.push(self.prints_of(&node));
         let id = self.nodes.len() as ExprId;
         self.nodes.push(node.clone());

@@ -134,6 +134,15 @@ impl<'a> Cursor<'a> {
         out
     }
 
+    /// Counts operators that pile up on one item, each a level of its expression.
+    pub(super) fn pile(&self, height: &mut usize) -> Result<()> {
+        *height += 1;
+        if *height > MAX_NESTING {
+            return Err(Error::limit("nesting", *height as u64, MAX_NESTING as u64));
+        }
+        Ok(())
+    }
+
     pub(super) fn number(&mut self) -> Result<u32> {
         let digits = self.take(|c| c.is_ascii_digit());
         match digits.parse::<u32>() {
@@ -228,24 +237,27 @@ impl<'a> Cursor<'a> {
         Ok(Ast::Pattern(pattern, flags))
     }
 
-    /// A balanced `{...}` whose opening brace comes next; its text with the braces.
-    pub(super) fn braces(&mut self) -> Result<&'a str> {
+    /// A balanced `{...}` whose opening brace comes next; its text with the braces. Those in texts
+    /// between quotes do not count, if there are texts.
+    pub(super) fn braces(&mut self, texts: bool) -> Result<&'a str> {
         let from = self.at;
+        if !self.rest().starts_with('{') {
+            return self.fail("a brace is expected");
+        }
         let mut depth = 0usize;
         let mut text = false;
         loop {
             match self.bump() {
                 None => return self.fail("a brace is not closed"),
                 Some('\\') => drop(self.bump()),
-                Some('"') => text = !text,
+                Some('"') if texts => text = !text,
                 Some('{') if !text => depth += 1,
                 Some('}') if !text => {
-                    depth = depth.saturating_sub(1);
+                    depth -= 1;
                     if depth == 0 {
                         return Ok(&self.text[from..self.at]);
                     }
                 }
-                Some(_) if depth == 0 => return self.fail("a brace is expected"),
                 Some(_) => {}
             }
         }

@@ -78,14 +78,17 @@ fn sequence(c: &mut Cursor<'_>) -> Result<Ast> {
             return Ok(Ast::seq(parts));
         }
         let mut item = repeated(c)?;
+        let mut height = 0;
         loop {
             blank(c);
             if c.eat("&") {
                 blank(c);
+                c.pile(&mut height)?;
                 item = Ast::And(Box::new(item), Box::new(repeated(c)?));
             } else if c.rest().starts_with("- ") {
                 c.at += 2;
                 blank(c);
+                c.pile(&mut height)?;
                 item = Ast::Minus(Box::new(item), Box::new(repeated(c)?));
             } else {
                 break;
@@ -102,6 +105,7 @@ fn repeated(c: &mut Cursor<'_>) -> Result<Ast> {
         return Ok(Ast::Not(Box::new(inner)));
     }
     let mut item = atom(c)?;
+    let mut height = 0;
     loop {
         let (min, max) = if c.eat("*") {
             (0, None)
@@ -118,6 +122,7 @@ fn repeated(c: &mut Cursor<'_>) -> Result<Ast> {
         } else {
             return Ok(item);
         };
+        c.pile(&mut height)?;
         item = Ast::Repeat(Box::new(item), min, max);
     }
 }
@@ -148,11 +153,11 @@ fn atom(c: &mut Cursor<'_>) -> Result<Ast> {
     }
     if c.eat("%json") {
         blank(c);
-        return Ok(Ast::Json(c.braces()?.to_owned()));
+        return Ok(Ast::Json(c.braces(true)?.to_owned()));
     }
     if c.eat("%regex") {
         blank(c);
-        let text = c.braces()?;
+        let text = c.braces(false)?;
         return Ok(Ast::Pattern(text[1..text.len() - 1].trim().to_owned(), String::new()));
     }
     match c.bump() {

@@ -134,7 +134,8 @@ fn groups(edges: &[Vec<u32>]) -> Vec<u32> {
     group
 }
 
-/// See the module comment. `max`: productions of the result.
+/// See the module comment. `max`: productions of the result,
+/// long ones counted several times.
 pub(super) fn prepare(
     mut productions: Vec<Vec<Production>>,
     start: u32,
@@ -177,8 +178,11 @@ pub(super) fn prepare(
                 }));
                 // A rule that is itself says nothing.
                 if new != [Symbol::Rule(i as u32)] {
-                    total += 1;
+                    total += 1 + new.len() / 8;
                     out.push(new);
+                }
+                if total > max {
+                    return Err(Error::limit("max_rules", total as u64, max as u64));
                 }
                 if !matches!(first, Symbol::Rule(r) if nullable[r as usize]) {
                     break;
@@ -188,9 +192,6 @@ pub(super) fn prepare(
         out.sort_unstable();
         out.dedup();
         plus.push(out);
-        if total > max {
-            return Err(Error::limit("max_rules", total as u64, max as u64));
-        }
     }
     // A first symbol M⁺ without a production (M is ε alone) cannot begin anything.
     let alive = fixpoint(
@@ -277,17 +278,17 @@ fn left_corner(plus: &[Vec<Production>], first: u32, max: usize) -> Result<Corne
                         None => (Some(&mut goal), p.clone()),
                     };
                     let Some(into) = into else { continue };
+                    total += 2 + tail.len() / 4;
+                    if total > max {
+                        return Err(Error::limit("max_rules", total as u64, max as u64));
+                    }
                     if b == a {
                         into.push(tail.clone());
                     }
                     let mut on = tail;
                     on.push(Symbol::Rule(number[&b]));
                     into.push(on);
-                    total += 2;
                 }
-            }
-            if total > max {
-                return Err(Error::limit("max_rules", total as u64, max as u64));
             }
             own[a as usize] = goal;
             for &x in all {

@@ -244,12 +244,14 @@ fn sequence(c: &mut Cursor<'_>) -> Result<Ast> {
             Some(_) => {}
         }
         let mut item = repeated(c)?;
+        let mut height = 0;
         loop {
             blank(c);
             if !c.eat("&") {
                 break;
             }
             blank(c);
+            c.pile(&mut height)?;
             item = Ast::And(Box::new(item), Box::new(repeated(c)?));
         }
         parts.push(item);
@@ -263,6 +265,7 @@ fn repeated(c: &mut Cursor<'_>) -> Result<Ast> {
         return Ok(Ast::Not(Box::new(inner)));
     }
     let mut item = atom(c)?;
+    let mut height = 0;
     loop {
         let (min, max) = if c.eat("*") {
             (0, None)
@@ -285,6 +288,7 @@ fn repeated(c: &mut Cursor<'_>) -> Result<Ast> {
             }
             (min, Some(max))
         };
+        c.pile(&mut height)?;
         item = Ast::Repeat(Box::new(item), min, max);
     }
 }
@@ -296,7 +300,7 @@ fn atom(c: &mut Cursor<'_>) -> Result<Ast> {
     }
     if c.eat("%json") {
         blank(c);
-        return Ok(Ast::Json(c.braces()?.to_owned()));
+        return Ok(Ast::Json(c.braces(true)?.to_owned()));
     }
     match c.bump() {
         Some('"') => {

@@ -20,6 +20,9 @@ use trivium_core::{TokenId, Vocabulary};
 /// Nonterminals and productions of one grammar.
 const MAX_RULES: usize = 200_000;
 
+/// Warnings of one kind that are listed.
+const MOST_WARNINGS: usize = 100;
+
 /// What a terminal of the productions reads.
 #[derive(Debug, Clone)]
 enum Term {
@@ -89,7 +92,10 @@ pub(super) fn compile(
     let mut warnings = this.unreachable(start);
     this.produce()?;
     let grammar = corner::prepare(std::mem::take(&mut this.productions), start as u32, MAX_RULES)?;
-    for &n in &grammar.unproductive {
+    for (i, &n) in grammar.unproductive.iter().enumerate() {
+        if i >= MOST_WARNINGS && n as usize != start {
+            continue;
+        }
         let Some(rule) = source.rules.get(n as usize) else { continue };
         let why = format!("rule {} matches no text", rule.name);
         if n as usize == start {
@@ -167,13 +173,20 @@ impl<'a> Compiler<'a> {
             }
         }
         let rules = self.source.rules.iter().zip(seen);
-        rules
-            .filter(|(r, seen)| !seen && !r.name.starts_with("common."))
+        let mut unused = rules.filter(|(r, seen)| !seen && !r.name.starts_with("common."));
+        let mut out: Vec<String> = unused
+            .by_ref()
+            .take(MOST_WARNINGS)
             .map(|(r, _)| {
                 let (line, column) = place(self.text, r.at);
                 format!("line {line}, column {column}: rule {} is not used", r.name)
             })
-            .collect()
+            .collect();
+        match unused.count() {
+            0 => {}
+            n => out.push(format!("{n} more rules are not used")),
+        }
+        out
     }
 
     /// Expressions of the rules that do not need a stack, in the order of their references.
@@ -330,6 +343,9 @@ impl<'a> Compiler<'a> {
             let ignored = self.fresh(Vec::new())?;
             let mut productions = vec![Vec::new()];
             for ast in &self.source.ignore {
+                if !self.is_regular(ast) {
+                    return Err(self.not_regular(ast, "%ignore"));
+                }
                 let expr = self.expr(ast)?;
                 let expr = nonempty(&mut self.arena, expr);
                 let term = self.term(Term::Terminal(expr, rank(-1, false, 0, 0)));
@@ -468,11 +484,43 @@ impl<'a> Compiler<'a> {
             }
             _ => {
                 // A terminal without a name.
+                if !self.is_regular(ast) {
+                    return Err(self.not_regular(ast, "&, - or ~"));
+                }
                 let expr = self.expr(ast)?;
                 let (literal, length) = shape(ast);
                 self.terminal(expr, rank(0, literal, length, usize::MAX), 0)
             }
         }
+    }
+
+    /// Operators on terminals take regular parts; which part is none.
+    fn not_regular(&self, ast: &Ast, of: &str) -> Error {
+        let mut todo = vec![ast];
+        let mut at = None;
+        let mut what = format!("a part of {of} that is not regular");
+        while let Some(ast) = todo.pop() {
+            match ast {
+                Ast::Name(name, place) => {
+                    let known = self.names.get(name.as_str()).and_then(|&i| self.regular[i]);
+                    if known.is_none() {
+                        what = format!("{name}, which is not regular, as a part of {of}");
+                        at = Some(*place);
+                    }
+                }
+                Ast::Special(name, place) => {
+                    what = format!("the token {name} as a part of {of}");
+                    at = Some(*place);
+                }
+                _ => todo.extend(ast.parts()),
+            }
+        }
+        let at = at.map_or("in the grammar".to_owned(), |at| {
+            let (line, column) = place(self.text, at);
+            format!("at line {line}, column {column}")
+        });
+        let hint = "write both sides as patterns or terminals".into();
+        Error::UnsupportedPattern { feature: what, at, hint }
     }
 
     /// A terminal of a longest-match grammar and what may be ignored behind it.

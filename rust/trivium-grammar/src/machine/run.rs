@@ -122,6 +122,11 @@ impl Run {
         self.retired.load(Ordering::Relaxed)
     }
 
+    /// Bytes after which it is retired.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.limits.max_bytes
+    }
+
     /// The state of the empty text; [`DEAD`] if there is none.
     pub(crate) fn start(&self) -> StateId {
         self.start
