@@ -16,8 +16,11 @@ use trivium_grammar::json_schema::{
 };
 use trivium_grammar::{CompileLimits, Dialect, Error, GrammarMask, Matcher, Syntax};
 
-/// The kinds of input, by name.
-pub const KINDS: [(&str, fn(&[u8])); 4] =
+/// A kind of input: its name and what is done with it.
+pub type Kind = (&'static str, fn(&[u8]));
+
+/// The kinds of input.
+pub const KINDS: [Kind; 4] =
     [("schema", schema), ("pattern", pattern), ("grammar", grammar), ("tokens", tokens)];
 
 /// Small, so that a budget is a finding's end and not an hour.

@@ -2,7 +2,7 @@
 //! megabyte, NUL bytes and lone surrogates. Each ends as a grammar or as a typed error, within the
 //! time limit (times what a busy machine and an unoptimised build may take) and a bound of memory, which
 //! a counting allocator measures. Random input: `random_driver.rs`.
-#![allow(clippy::unwrap_used, unsafe_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::format_collect, unsafe_code, missing_docs)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,8 +75,7 @@ fn judge(
             for &b in prefix {
                 match m.commit(b.into()) {
                     Ok(true) => {}
-                    Ok(false) => break,
-                    Err(Error::Core(Core::LimitExceeded { .. })) => break,
+                    Ok(false) | Err(Error::Core(Core::LimitExceeded { .. })) => break,
                     Err(e) => panic!("{name}: {e}"),
                 }
             }

@@ -197,7 +197,7 @@ fn check(kind: usize, data: &[u8], slowest: &mut Duration) {
         *slowest = took;
     }
     // Half a second of compiling and two dozen steps within a budget; the rest is a busy machine.
-    assert!(took < Duration::from_secs(60), "{name} took {took:?}: {}", data.escape_ascii());
+    assert!(took < Duration::from_mins(1), "{name} took {took:?}: {}", data.escape_ascii());
 }
 
 #[test]
@@ -211,6 +211,7 @@ fn random_input_is_answered() {
 #[test]
 #[ignore = "a minute, or TRIVIUM_FUZZ_SECONDS"]
 fn random_input_is_answered_at_length() {
+    #[allow(clippy::disallowed_methods)] // a test's own setting
     let seconds = std::env::var("TRIVIUM_FUZZ_SECONDS").map_or(60, |s| s.parse().unwrap());
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let (mut d, mut slowest, started) = (Dice(seed), [Duration::ZERO; 4], Instant::now());

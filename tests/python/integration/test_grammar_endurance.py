@@ -1,8 +1,8 @@
 """Random steps over many schemas without end: memory stays within the pools' bounds.
 
-A walk takes a random allowed token (or, one time in eight, a random way back) and starts again when the
-text ends or has 400 tokens. One grammar is alive at a time, as if others had been evicted. What is
-measured is the process's resident memory; the bound is that of one grammar's pools (64 MiB of
+A walk takes a random allowed token (or, one time in eight, a random way back) and starts again when
+the text ends or has 400 tokens. One grammar is alive at a time, as if others had been evicted. What
+is measured is the process's resident memory; the bound is that of one grammar's pools (64 MiB of
 expressions and states, as much of masks) with one retired run beside the fresh one, and what the
 allocator keeps. ``TRIVIUM_STEPS`` sets the number of steps of the long run.
 """

@@ -135,7 +135,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Counts operators that pile up on one item, each a level of its expression.
-    pub(super) fn pile(&self, height: &mut usize) -> Result<()> {
+    pub(super) fn pile(height: &mut usize) -> Result<()> {
         *height += 1;
         if *height > MAX_NESTING {
             return Err(Error::limit("nesting", *height as u64, MAX_NESTING as u64));

@@ -83,12 +83,12 @@ fn sequence(c: &mut Cursor<'_>) -> Result<Ast> {
             blank(c);
             if c.eat("&") {
                 blank(c);
-                c.pile(&mut height)?;
+                Cursor::pile(&mut height)?;
                 item = Ast::And(Box::new(item), Box::new(repeated(c)?));
             } else if c.rest().starts_with("- ") {
                 c.at += 2;
                 blank(c);
-                c.pile(&mut height)?;
+                Cursor::pile(&mut height)?;
                 item = Ast::Minus(Box::new(item), Box::new(repeated(c)?));
             } else {
                 break;
@@ -122,7 +122,7 @@ fn repeated(c: &mut Cursor<'_>) -> Result<Ast> {
         } else {
             return Ok(item);
         };
-        c.pile(&mut height)?;
+        Cursor::pile(&mut height)?;
         item = Ast::Repeat(Box::new(item), min, max);
     }
 }

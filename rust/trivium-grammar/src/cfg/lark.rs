@@ -251,7 +251,7 @@ fn sequence(c: &mut Cursor<'_>) -> Result<Ast> {
                 break;
             }
             blank(c);
-            c.pile(&mut height)?;
+            Cursor::pile(&mut height)?;
             item = Ast::And(Box::new(item), Box::new(repeated(c)?));
         }
         parts.push(item);
@@ -288,7 +288,7 @@ fn repeated(c: &mut Cursor<'_>) -> Result<Ast> {
             }
             (min, Some(max))
         };
-        c.pile(&mut height)?;
+        Cursor::pile(&mut height)?;
         item = Ast::Repeat(Box::new(item), min, max);
     }
 }
