@@ -363,3 +363,84 @@ fn slices_change_no_mask_behind_a_trigger() {
         assert!(inside > 20, "{inside} masks behind a trigger");
     }
 }
+
+/// Where a text may stand between islands: positions after each way to read free text up to a first
+/// trigger and then its island.
+fn reads_islands(text: &str, islands: &[(&str, &[String])], stop: Option<&str>) -> bool {
+    let triggers: Vec<&str> = islands.iter().map(|i| i.0).chain(stop).collect();
+    let mut open = vec![0];
+    let mut seen = std::collections::BTreeSet::from([0]);
+    while let Some(at) = open.pop() {
+        let rest = &text[at..];
+        let first = (0..=rest.len()).find(|&e| triggers.iter().any(|t| rest[..e].ends_with(t)));
+        match first {
+            None if stop.is_none() => return true,
+            None => {}
+            Some(e) => {
+                if stop.is_some_and(|s| rest[..e].ends_with(s)) && e == rest.len() {
+                    return true;
+                }
+                for (trigger, inner) in islands {
+                    if rest[..e].ends_with(trigger) {
+                        for t in inner.iter().filter(|t| rest[e..].starts_with(t.as_str())) {
+                            let next = at + e + t.len();
+                            if seen.insert(next) {
+                                open.push(next);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    false
+}
+
+/// Triggers that end in each other, begin with each other and meet islands that contain them.
+#[test]
+fn many_triggers_are_read_together() {
+    let vocab = vocab(&[b"a", b"b", b"[", b"]", b"1", b"ab", b"b[", b"ba", b"1]", b"]a", b"aab["]);
+    let (ones, inner) = ones(&vocab);
+    let (pairs, ab) = pairs(&vocab);
+    let (plain, a1) = plain(&vocab);
+    let sets: [&[(&str, &GrammarMask, &[String])]; 4] = [
+        &[("ab", &ones, &inner), ("b", &pairs, &ab), ("aa", &plain, &a1)],
+        &[("ba", &ones, &inner), ("aba", &pairs, &ab)],
+        &[("a", &pairs, &ab), ("ab", &ones, &inner), ("1", &ones, &inner)],
+        &[("[a", &ones, &inner), ("]a", &plain, &a1), ("1a", &pairs, &ab)],
+    ];
+    for (islands, stop) in sets.iter().flat_map(|s| [(s, None), (s, Some("]")), (s, Some("bb"))]) {
+        let given: Vec<(&str, &GrammarMask)> = islands.iter().map(|i| (i.0, i.1)).collect();
+        let meant: Vec<(&str, &[String])> = islands.iter().map(|i| (i.0, i.2)).collect();
+        let g = match GrammarMask::free_text_with(&given, stop, limits()) {
+            Ok(g) => g,
+            Err(e) => {
+                // "b" comes before the end of "bb", always.
+                assert!(matches!(e, Error::Unsatisfiable { .. }), "{e}");
+                assert!(meant.iter().any(|i| i.0 == "b") && stop == Some("bb"));
+                continue;
+            }
+        };
+        let all = texts(&['a', 'b', '[', '1', ']'], 6);
+        let read: Vec<bool> = all.iter().map(|t| reads_islands(t, &meant, stop)).collect();
+        for (t, &want) in all.iter().zip(&read) {
+            assert_eq!(g.matches(t.as_bytes()).unwrap(), want, "{t:?} {meant:?} {stop:?}");
+        }
+        // Masks are those of the definition, in every token, along every short text.
+        for t in all.iter().filter(|t| t.len() <= 3) {
+            let mut m = g.matcher();
+            let tokens: Vec<u32> = t
+                .bytes()
+                .map(|b| (0..vocab.len() as u32).find(|&i| vocab.token(i) == [b]).unwrap())
+                .collect();
+            let alive = m.commit_all(&tokens).unwrap() == tokens.len();
+            if alive {
+                ids(&m);
+                assert!(g.completion(t.as_bytes()).unwrap().is_some(), "{t:?}");
+            }
+            // What goes on within the texts enumerated is alive.
+            let goes_on = all.iter().zip(&read).any(|(u, &r)| r && u.starts_with(t.as_str()));
+            assert!(alive || !goes_on, "{t:?} {meant:?} {stop:?}");
+        }
+    }
+}

@@ -50,6 +50,25 @@ fn longest(recipe: &Recipe) -> usize {
     }
 }
 
+/// Whether the free texts up to the triggers of islands may be read by one automaton instead of one a
+/// trigger: as terminals, which are left where none of them can go on. That is where a trigger ends,
+/// since the first to end is what a free text goes up to, unless terminals of something else begin in
+/// the same place.
+fn joins_triggers(recipe: &Recipe) -> bool {
+    match recipe {
+        Recipe::Islands { islands, .. } => islands.iter().all(|(trigger, island)| {
+            let plain = match island {
+                Recipe::Schema(_) => true,
+                Recipe::Rules(rules) => rules.regular || rules.syntax != Syntax::Lark,
+                other => other.is_regular(),
+            };
+            plain && trigger.text().is_some()
+        }),
+        Recipe::After { then, .. } => joins_triggers(then),
+        _ => false,
+    }
+}
+
 /// The graph of a combination.
 pub(super) fn graph(recipe: &Recipe, limits: &CompileLimits) -> Result<Graph> {
     let mut join = Join {
@@ -58,6 +77,7 @@ pub(super) fn graph(recipe: &Recipe, limits: &CompileLimits) -> Result<Graph> {
         rules: Vec::new(),
         sources: Vec::new(),
         layout: None,
+        joint: joins_triggers(recipe),
     };
     let start = join.part(recipe)?;
     join.arena.check()?;
@@ -72,6 +92,8 @@ struct Join<'a> {
     sources: Vec<Arc<dyn NodeSource>>,
     /// How all JSON is spelled.
     layout: Option<(Options, Layout)>,
+    /// Whether the free texts up to each trigger are one automaton.
+    joint: bool,
 }
 
 /// The last position of the rules that [`Join`] makes.
@@ -166,11 +188,27 @@ impl Join<'_> {
                     let island = self.part(island)?;
                     edge(&mut rule, met, Label::Rule(island), 0);
                 }
+                if self.joint {
+                    for e in rule.positions.iter_mut().flat_map(|p| &mut p.edges) {
+                        if let Label::Lexeme(expr) = e.label
+                            && e.to != END
+                        {
+                            e.label = Label::Terminal { expr, priority: 0 };
+                        }
+                    }
+                }
                 let tail = match stop {
                     Some(stop) => up_to(&mut self.arena, stop, &texts),
                     None => self.without(&texts),
                 };
                 self.lexeme(&mut rule, 0, tail, END)?;
+                let start = &rule.positions[0];
+                if !start.last && start.edges.iter().all(|e| e.to != END) {
+                    return Err(Error::Unsatisfiable {
+                        what: format!("free text up to {:?}", stop.unwrap_or_default()),
+                        why: "it contains a trigger, which comes first".into(),
+                    });
+                }
                 Ok(self.add(rule))
             }
             _ => Err(Error::internal("a combination of grammars that needs regular ones")),
