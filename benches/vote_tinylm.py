@@ -15,7 +15,7 @@ from pathlib import Path
 from trivium import Speculator, Voter, tinylm
 from trivium.integrations.transformers import generate
 
-RULES = ("majority", "locked", "beta:0.95", "best")
+RULES = ("majority", "locked", "beta:0.95", "best", "beta:0.95 + answer")
 
 
 def main() -> None:
@@ -24,17 +24,24 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=20)
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch (0: its default)")
     parser.add_argument("--json", metavar="PATH")
     args = parser.parse_args()
     model, tokenizer = tinylm.load()
     cases = tinylm.prompts("arithmetic")[: args.questions]
     prompts = [tokenizer(case["prompt"])["input_ids"] for case in cases]
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
     rows = {}
     for rule in ("one sample", *RULES):
         budget = 1 if rule == "one sample" else args.budget
         bare = rule == "majority"
-        stop = "majority" if rule == "one sample" else rule
-        voter = Voter(key="number", stop=stop, budget=budget, bare=bare)
+        # The last rule also stops each trace once its answer is whole.
+        early = rule.endswith(" + answer")
+        stop = "majority" if rule == "one sample" else rule.removesuffix(" + answer")
+        voter = Voter(key="number", stop=stop, budget=budget, bare=bare, finish_on_answer=early)
         start = time.perf_counter()
         out = generate(
             model,
@@ -55,10 +62,10 @@ def main() -> None:
             "tokens_per_call": out.tokens_per_call,
             "seconds": time.perf_counter() - start,
         }
-    print(f"{'rule':12s} {'accuracy':>8s} {'samples':>8s} {'tokens':>8s} {'a call':>7s}")
+    print(f"{'rule':20s} {'accuracy':>8s} {'samples':>8s} {'tokens':>8s} {'a call':>7s}")
     for rule, row in rows.items():
         print(
-            f"{rule:12s} {row['accuracy']:8.1f} {row['samples']:8.2f} {row['tokens']:8.0f} "
+            f"{rule:20s} {row['accuracy']:8.1f} {row['samples']:8.2f} {row['tokens']:8.0f} "
             f"{row['tokens_per_call']:7.2f}"
         )
     if args.json:

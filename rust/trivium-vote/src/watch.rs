@@ -233,10 +233,13 @@ pub(crate) enum Verdict {
     Fork,
 }
 
-/// Statistics of one running trace that only some policies read.
+/// Statistics of one running trace that only some policies read. What every token of the common
+/// policy touches stands first, in one or two lines of memory.
 #[derive(Debug, Clone, Default)]
+#[repr(C)]
 pub(crate) struct Watch {
     groups: Option<Groups>,
+    num: u64,
     entropies: Option<(f64, u64)>,
     uncertain: Option<(Vec<f32>, usize)>,
     loops: Option<Loops>,
@@ -245,7 +248,6 @@ pub(crate) struct Watch {
     recent: (f64, u32),
     least_logprob: f64,
     sum_prob: f64,
-    num: u64,
     tail: String,
     /// Keys of early answers, and their names.
     probes: Vec<Option<u32>>,
@@ -280,13 +282,17 @@ impl Watch {
     /// Adds a token; `floor` is the least group confidence, where one is known.
     pub(crate) fn token(&mut self, token: Token, policy: &Policy, floor: Option<f64>) -> Verdict {
         self.num += 1;
-        self.least_logprob = self.least_logprob.min(token.logprob);
-        self.sum_prob += token.logprob.exp();
+        if matches!(policy.weight, Weight::Soft(_)) {
+            self.least_logprob = self.least_logprob.min(token.logprob);
+            self.sum_prob += token.logprob.exp();
+        }
         if let Some(entropy) = token.entropy {
             let (sum, num) = self.entropies.get_or_insert_default();
             (*sum, *num) = (*sum + entropy, *num + 1);
         }
-        if let (Some(id), Some(seen)) = (token.id, &mut self.seen) {
+        if policy.prune.cover.is_some()
+            && let (Some(id), Some(seen)) = (token.id, &mut self.seen)
+        {
             seen.insert(id);
             self.recent = (self.recent.0 + token.logprob, self.recent.1 + 1);
         }
@@ -296,7 +302,8 @@ impl Watch {
         {
             return Verdict::Low;
         }
-        if let (Some(id), Some(loops)) = (token.id, &mut self.loops)
+        if policy.prune.loops.is_some()
+            && let (Some(id), Some(loops)) = (token.id, &mut self.loops)
             && loops.push(id)
         {
             return Verdict::Loops;

@@ -3,14 +3,9 @@
 //! | law | where |
 //! |---|---|
 //! | P1, P2, P3, P4, P6, P10, P12, P14, P16, P17, P18, P21 | here |
+//! | P5, P7, P8, P9, P11, P13, P15, P19, P20 | `tests/properties_of_parts.rs` |
 //! | P4 exhaustively | `stops/locked.rs` |
-//! | P5 | `stops/beta.rs` |
-//! | P7, P8 | `tests/laws.rs` |
-//! | P9 | `tests/python/unit/test_vote_merging.py` |
-//! | P11 | `weights/mod.rs` |
-//! | P13, P15 | `cover.rs`, `temporal.rs`, `tests/python/unit/test_vote_signals.py` |
-//! | P19 | `mbr/planes.rs` |
-//! | P20 | `calibrate.rs` |
+//! | P9 with callbacks, P15 and P13 through Python | `tests/python/unit/test_vote_merging.py`, `tests/python/unit/test_vote_signals.py` |
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 

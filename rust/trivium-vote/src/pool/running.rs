@@ -5,6 +5,7 @@ use crate::keys::Said;
 use crate::question::{Ballot, Question, Reason};
 use crate::slab::slot_of;
 use crate::watch::{Probing, Token, Verdict};
+use std::sync::Arc;
 use trivium_core::{Error, Result};
 
 /// Most events one call may carry.
@@ -19,44 +20,52 @@ impl Voter {
     /// one); [`Error::StateMismatch`] for traces that have ended. No row counts then.
     pub fn tokens(&mut self, batch: TokenBatch<'_>) -> Result<Vec<Action>> {
         self.check_tokens(batch)?;
+        let policy = Arc::clone(&self.policy);
+        let watched = self.watched || !batch.entropies.is_empty();
         let mut actions = Vec::new();
-        let mut last: Option<Handle> = None;
-        let spends = self.schedule.is_some();
-        for i in 0..batch.questions.len() {
-            let (handle, trace) = (batch.questions[i] as Handle, batch.traces[i] as u32);
-            let at = |values: &[f64]| values.get(i).copied();
-            if last != Some(handle)
-                && let Some(before) = last.replace(handle)
-            {
-                self.after_tokens(before, &mut actions);
+        let (mut i, rows) = (0, batch.questions.len());
+        while i < rows {
+            let (from, handle) = (i, batch.questions[i] as Handle);
+            let Some(question) = self.questions.get_mut(handle) else { break };
+            // Rows of one question in a row, up to the first that asks for something.
+            let mut asks = None;
+            while i < rows && batch.questions[i] as Handle == handle && asks.is_none() {
+                let trace = batch.traces[i] as u32;
+                // A trace pruned in this very call gets no more of its tokens.
+                if actions.is_empty() || question.running(i64::from(trace)).is_ok() {
+                    let at = |values: &[f64]| values.get(i).copied();
+                    let token = Token {
+                        id: batch.ids.get(i).map(|&id| id as u32),
+                        logprob: at(batch.logprobs).unwrap_or(0.0),
+                        conf: at(batch.confs).unwrap_or(0.0),
+                        entropy: at(batch.entropies),
+                    };
+                    let verdict = if watched {
+                        question.watch_token(trace, token, &policy)
+                    } else {
+                        question.add_token(trace, token);
+                        Verdict::Go
+                    };
+                    asks = (verdict != Verdict::Go).then_some((trace, verdict));
+                }
+                i += 1;
             }
-            let Some(question) = self.questions.get_mut(handle) else { continue };
-            // A trace pruned in this very call gets no more of its tokens.
-            if !actions.is_empty() && question.running(i64::from(trace)).is_err() {
-                continue;
+            if let Some(schedule) = &mut self.schedule {
+                schedule.tokens += (i - from) as u64;
             }
-            let token = Token {
-                id: batch.ids.get(i).map(|&id| id as u32),
-                logprob: at(batch.logprobs).unwrap_or(0.0),
-                conf: at(batch.confs).unwrap_or(0.0),
-                entropy: at(batch.entropies),
-            };
-            let watched = self.watched || token.entropy.is_some();
-            match question.add_token(trace, token, watched) {
-                Verdict::Go => {}
-                Verdict::Low | Verdict::Loops => {
+            match asks {
+                Some((trace, Verdict::Fork)) => self.fork_uncertain(handle, trace, &mut actions),
+                Some((trace, _)) => {
+                    let Some(question) = self.questions.get_mut(handle) else { break };
                     let change = question.cancel(trace);
                     actions.push(Action::Cancel { question: handle, traces: vec![trace] });
                     self.follow(handle, change, 1, &mut actions);
                 }
-                Verdict::Fork => self.fork_uncertain(handle, trace, &mut actions),
+                None => {}
             }
-            if spends && let Some(schedule) = &mut self.schedule {
-                schedule.tokens += 1;
+            if batch.questions.get(i).map(|&next| next as Handle) != Some(handle) {
+                self.after_tokens(handle, &mut actions);
             }
-        }
-        if let Some(handle) = last {
-            self.after_tokens(handle, &mut actions);
         }
         self.grant_slots(&mut actions);
         Ok(actions)
@@ -80,9 +89,10 @@ impl Voter {
             if !values.is_empty() && values.len() != rows {
                 return Err(Error::input(what, format!("{} rows for {rows} tokens", values.len())));
             }
-            if let Some(row) =
-                values.iter().position(|v| v.is_nan() || *v == f64::INFINITY || *v < least)
-            {
+            // Without a branch a value, so that it takes a fraction of a nanosecond; NaN is not good.
+            let good = |v: f64| (v >= least) & (v < f64::INFINITY);
+            let all = values.iter().fold(true, |all, &v| all & good(v));
+            if let Some(row) = values.iter().position(|&v| !all && !good(v)) {
                 let (q, t) = (batch.questions[row], batch.traces[row]);
                 let why = format!("{} in row {row}, trace {t} of question {q}", values[row]);
                 return Err(Error::input(what, why));

@@ -3,6 +3,7 @@
 use super::trace::{Ballot, Given, Said, TraceStats};
 use super::{Change, Question, Reason};
 use crate::cover;
+use crate::spec::Policy;
 use crate::watch::{Probing, Token, Verdict, Watch};
 use crate::weights::Weight;
 use crate::weights::conf::percentile;
@@ -15,14 +16,13 @@ const WARM_UP: u32 = 16;
 const SHARED_BY: usize = 4;
 
 impl Question {
-    /// Adds one token to the statistics of a trace that [`Question::running`] has checked.
-    pub(crate) fn add_token(&mut self, trace: u32, token: Token, watched: bool) -> Verdict {
-        if !watched {
-            self.touch(trace).add(token.logprob, token.conf);
-            return Verdict::Go;
-        }
-        let shared = Arc::clone(&self.shared);
-        let policy = &*shared.policy;
+    /// Adds one token to the sums of a trace that [`Question::running`] has checked.
+    pub(crate) fn add_token(&mut self, trace: u32, token: Token) {
+        self.touch(trace).add(token.logprob, token.conf);
+    }
+
+    /// The same where more is watched of running traces; what the token asks for.
+    pub(crate) fn watch_token(&mut self, trace: u32, token: Token, policy: &Policy) -> Verdict {
         let floor = self.extra.as_ref().and_then(|extra| extra.floor).filter(|_| trace >= WARM_UP);
         let entry = self.touch(trace);
         entry.add(token.logprob, token.conf);
@@ -34,7 +34,7 @@ impl Question {
         verdict
     }
 
-    /// Adds the entropy of a token, where nothing else of it is watched.
+    /// What is watched of a running trace.
     pub(crate) fn watch(&mut self, trace: u32) -> &mut Watch {
         let shared = Arc::clone(&self.shared);
         let entry = self.touch(trace);
