@@ -90,7 +90,7 @@ impl Voter {
                 return Err(Error::input(what, format!("{} rows for {rows} tokens", values.len())));
             }
             // Without a branch a value, so that it takes a fraction of a nanosecond; NaN is not good.
-            let good = |v: f64| (v >= least) & (v < f64::INFINITY);
+            let good = |v: f64| v >= least && v < f64::INFINITY;
             let all = values.iter().fold(true, |all, &v| all & good(v));
             if let Some(row) = values.iter().position(|&v| !all && !good(v)) {
                 let (q, t) = (batch.questions[row], batch.traces[row]);
