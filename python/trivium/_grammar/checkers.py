@@ -58,8 +58,9 @@ class Checkers(Compiled):
             What the texts must be, too; default any text. Its mask comes first, so only what it
             allows is tested.
         max_tests : int, optional
-            Calls for one mask: `fill` tests every token the grammar allows. Where these are many,
-            use `Matcher.apply_top` (PICARD), or `trivium.constrained.awrs` for unbiased draws.
+            Calls for one mask: `fill` tests every token the grammar allows, but none that begins
+            with a refused one. Where these are many, use `Matcher.apply_top` (PICARD), or
+            `trivium.constrained.awrs` for unbiased draws.
 
         Returns
         -------

@@ -119,39 +119,75 @@ impl Checked<'_> {
     /// Takes out of a row, the engine's of `state` after `text`, what the checker forbids; whether
     /// any token is left.
     pub(crate) fn filter(&self, state: StateId, text: &[u8], row: &mut [u32]) -> Result<bool> {
-        let (vocab, engine) = (self.matcher.vocab(), &self.matcher.engine);
-        let mut tests = 0;
-        let mut left = false;
-        let ends = engine.accepting(state)? && self.checker.allows(text, true)?;
-        let mut longer = text.to_vec();
-        for token in mask::iter(row).collect::<Vec<_>>() {
-            let stays = if vocab.is_eos(token) {
-                ends
-            } else {
-                let bytes = vocab.token(token);
-                let asked = self
-                    .checker
-                    .closers()
-                    .is_none_or(|closers| bytes.last().is_some_and(|b| closers.contains(b)));
-                if asked {
-                    tests += 1;
-                    if tests > self.checker.max_tests() {
-                        let most = self.checker.max_tests() as u64;
-                        return Err(Error::limit("max_tests", most + 1, most));
-                    }
-                    longer.truncate(text.len());
-                    let next = engine.step(state, token)?;
-                    next != DEAD && self.permits(&mut longer, next, token)?
-                } else {
-                    true
-                }
-            };
-            if !stays {
-                row[token as usize >> 5] &= !(1 << (token & 31));
-            }
-            left |= stays;
+        let ends = self.matcher.engine.accepting(state)? && self.checker.allows(text, true)?;
+        if !ends {
+            self.matcher.vocab().eos().iter().for_each(|&t| clear(row, t));
         }
-        Ok(left)
+        match self.checker.closers() {
+            Some(closers) => self.filter_closers(closers, state, text, row)?,
+            None => self.filter_prefixes(text, row)?,
+        }
+        Ok(row.iter().any(|&w| w != 0))
+    }
+
+    fn count(&self, tests: &mut usize) -> Result<()> {
+        *tests += 1;
+        let most = self.checker.max_tests();
+        if *tests > most {
+            return Err(Error::limit("max_tests", most as u64 + 1, most as u64));
+        }
+        Ok(())
+    }
+
+    /// Tests the tokens that may complete the text.
+    fn filter_closers(
+        &self,
+        closers: &[u8],
+        state: StateId,
+        text: &[u8],
+        row: &mut [u32],
+    ) -> Result<()> {
+        let (vocab, engine) = (self.matcher.vocab(), &self.matcher.engine);
+        let mut longer = text.to_vec();
+        let mut tests = 0;
+        for token in mask::iter(row).collect::<Vec<_>>() {
+            let last = vocab.token(token).last();
+            if vocab.is_eos(token) || !last.is_some_and(|b| closers.contains(b)) {
+                continue;
+            }
+            self.count(&mut tests)?;
+            longer.truncate(text.len());
+            let next = engine.step(state, token)?;
+            if next == DEAD || !self.permits(&mut longer, next, token)? {
+                clear(row, token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tests every text that a token makes, once; what begins with a refused one is refused with it.
+    fn filter_prefixes(&self, text: &[u8], row: &mut [u32]) -> Result<()> {
+        let vocab = self.matcher.vocab();
+        let trie = vocab.trie();
+        let mut longer = text.to_vec();
+        let mut tests = 0;
+        let mut node = 1;
+        while node < trie.len() {
+            let Some(&token) = trie.tokens_at(node).iter().find(|&&t| is_set(row, t)) else {
+                node += 1;
+                continue;
+            };
+            self.count(&mut tests)?;
+            longer.truncate(text.len());
+            longer.extend_from_slice(vocab.token(token));
+            if self.checker.allows(&longer, false)? {
+                node += 1;
+            } else {
+                trie.tokens_below(node).iter().for_each(|&t| clear(row, t));
+                node = trie.end(node);
+            }
+        }
+        Ok(())
     }
 
     /// The error of a text that nothing may follow.
@@ -176,6 +212,14 @@ impl Checked<'_> {
         }
         Ok(0)
     }
+}
+
+fn clear(row: &mut [u32], token: TokenId) {
+    row[token as usize >> 5] &= !(1 << (token & 31));
+}
+
+fn is_set(row: &[u32], token: TokenId) -> bool {
+    row[token as usize >> 5] >> (token & 31) & 1 != 0
 }
 
 /// What a checker's own failure is.

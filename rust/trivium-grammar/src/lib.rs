@@ -33,6 +33,9 @@
 //! | `mask` | walks, slices by character class, the mask cache |
 //! | [`json_schema`] | schemas as a set algebra, lowered to the machine |
 //! | [`matcher`], `tree`, `batch`, `forced` | the per-sequence object and what is asked of it |
+//! | `combine`, `pair`, [`checker`] | grammars of grammars, two side by side, user code beside one |
+//! | `canvas` | masked positions of diffusion models against rules |
+//! | `engine`, `watch` | what states are numbers of; deadlines and cancel flags of constructors |
 //! | [`naive`] | the slow twin: membership by definition |
 
 #![forbid(unsafe_code)]

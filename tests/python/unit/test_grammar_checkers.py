@@ -153,6 +153,23 @@ def test_tests_of_a_mask_are_bounded(grammar):
         _ = grammar | grammar
 
 
+def test_what_begins_with_a_refused_token_is_not_tested():
+    asked = []
+
+    def check(text: bytes, complete: bool) -> bool:
+        asked.append((text, complete))
+        return not text.startswith(b"(")
+
+    m = GrammarMask.checker(check, VOCAB).matcher()
+    assert allowed(m) == {1, 2, EOS}
+    assert sorted(asked) == [(b"", True), (b"(", False), (b")", False), (b"a", False)]
+    # Equal tokens are one question.
+    twins = Vocabulary([b"a", b"a", b"ab", b""], eos=[3])
+    asked.clear()
+    assert allowed(GrammarMask.checker(check, twins).matcher()) == {0, 1, 2, 3}
+    assert sorted(asked) == [(b"", True), (b"a", False), (b"ab", False)]
+
+
 def test_picard_keeps_the_best_allowed_and_stops_in_time(grammar):
     rng = np.random.default_rng(0)
     for _ in range(20):

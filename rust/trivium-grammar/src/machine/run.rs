@@ -40,6 +40,8 @@ pub(super) struct Inside {
     pub(super) states: Vec<State>,
     pub(super) index: FxHashMap<Arc<[Thread]>, StateId>,
     pub(super) steps: FxHashMap<(StateId, TokenId), StateId>,
+    /// Bytes that must follow, by state.
+    only: FxHashMap<StateId, Option<u8>>,
     pub(super) scans: FxHashMap<StateId, (Arc<Scan>, Option<u32>)>,
     pub(super) bad: FxHashMap<StateId, Arc<[TokenId]>>,
     pub(super) keys: FxHashMap<StateId, Arc<Keys>>,
@@ -79,6 +81,7 @@ impl Run {
             states: Vec::new(),
             index: FxHashMap::default(),
             steps: FxHashMap::default(),
+            only: FxHashMap::default(),
             scans: FxHashMap::default(),
             bad: FxHashMap::default(),
             keys: FxHashMap::default(),
@@ -183,11 +186,14 @@ impl Run {
         Ok(out)
     }
 
-    /// The byte that must follow in a live state, if only one may. Text is tried first: where there
-    /// is a choice two bytes answer.
+    /// The byte that must follow in a live state, if only one may; remembered. Text is tried first:
+    /// where there is a choice two bytes answer.
     pub(crate) fn only_byte(&self, state: StateId) -> Result<Option<u8>> {
         let cx = self.cx();
         let mut inside = self.lock()?;
+        if let Some(&known) = inside.only.get(&state) {
+            return Ok(known);
+        }
         let threads = Arc::clone(&inside.states[state as usize].threads);
         let mut only = None;
         let mut after = Vec::new();
@@ -197,9 +203,14 @@ impl Run {
                 inside.core.advance(cx, t, b, &mut after)?;
             }
             if !after.is_empty() && only.replace(b).is_some() {
-                return Ok(None);
+                only = None;
+                break;
             }
         }
+        if inside.only.len() >= MAX_STEPS {
+            inside.only.clear();
+        }
+        inside.only.insert(state, only);
         Ok(only)
     }
 
@@ -255,7 +266,7 @@ impl Run {
 
 impl Inside {
     fn memory(&self) -> usize {
-        self.bytes + self.core.memory() + self.steps.len() * 20
+        self.bytes + self.core.memory() + self.steps.len() * 20 + self.only.len() * 12
     }
 
     pub(super) fn intern(&mut self, cx: Cx<'_>, mut threads: Vec<Thread>) -> Result<StateId> {
