@@ -258,7 +258,8 @@ class Combinations(Compiled):
         on_unsupported : {"error", "shadow"}, optional
             What to do where a side is not regular: whether two context-free languages share a text
             cannot be decided. ``"error"`` (as ``&``) refuses; ``"shadow"`` masks by both sides,
-            exactly, and `report` says that dead ends are not ruled out.
+            exactly, and `report` says that dead ends are not ruled out; at one `Matcher.fill`
+            returns False.
 
         Returns
         -------

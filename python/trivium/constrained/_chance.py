@@ -7,11 +7,12 @@ particles and rejected proposals yet; reproducibility is the seed of the generat
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from trivium.errors import InputError
+from trivium.errors import DeadEnd, InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,9 +76,13 @@ def log_softmax(logits: Any, name: str = "logits") -> NDArray[np.float64]:
 
 
 def allowed(matcher: Matcher, width: int) -> NDArray[np.bool_]:
-    """Tokens that may come next, bool, shape (width,); False beyond the mask."""
+    """Tokens that may come next, bool, shape (width,); False beyond the mask.
+
+    None at a dead end, which grammars with a checker have.
+    """
     words = np.zeros(matcher.words, np.int32)
-    matcher.fill(words)
+    with contextlib.suppress(DeadEnd):
+        matcher.fill(words)
     bits = np.unpackbits(words.view(np.uint8), bitorder="little")[:width].astype(np.bool_)
     if len(bits) < width:
         bits = np.concatenate([bits, np.zeros(width - len(bits), np.bool_)])

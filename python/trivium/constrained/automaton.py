@@ -246,8 +246,10 @@ class TokenAutomaton:
             moves[state, list(row)] = list(row.values())
         self = cls.__new__(cls)
         found = np.array([accepting[i] for i in range(len(ids))], np.bool_)
-        # The grammar allows only what has a completion, so that the frontier is alive too.
-        self._set(moves, 0, found, np.ones(len(ids), np.bool_))
+        # What was not looked at may go on; intersections may have states that no text completes.
+        unread = np.ones(len(ids), np.bool_)
+        unread[list(rows)] = False
+        self._set(moves, 0, found, _live(moves, found | unread))
         return self
 
     def __repr__(self) -> str:

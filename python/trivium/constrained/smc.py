@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trivium.constrained._chance import at_least, chance, log_softmax
+from trivium.constrained._chance import allowed, at_least, chance, log_softmax
 from trivium.constrained.awrs import awrs
-from trivium.errors import InputError, StateError
+from trivium.errors import DeadEnd, InputError, StateError
 from trivium.grammar import GrammarMask, fill_batch
 
 if TYPE_CHECKING:
@@ -186,12 +186,7 @@ class Particles:
         return np.flatnonzero(~self.finished & (self.log_weights > -np.inf))
 
     def _draw_masked(self, active: NDArray[np.intp], law: NDArray[np.float64]) -> None:
-        width = law.shape[1]
-        words = np.zeros((len(active), self._matchers[0].words), np.int32)
-        fill_batch([self._matchers[i] for i in active], words)
-        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").astype(np.bool_)
-        masks = np.zeros(law.shape, np.bool_)
-        masks[:, : bits.shape[1]] = bits[:, :width]
+        masks = self._masks([self._matchers[i] for i in active], law.shape[1])
         weights = np.where(masks, np.exp(law), 0.0)
         for i, row in zip(active.tolist(), weights, strict=True):
             mass = float(row.sum())
@@ -201,6 +196,17 @@ class Particles:
                 self._push(i, token, float(np.log(mass)))
             else:
                 self.log_weights[i] = -np.inf
+
+    def _masks(self, matchers: list[Matcher], width: int) -> NDArray[np.bool_]:
+        words = np.zeros((len(matchers), matchers[0].words), np.int32)
+        try:
+            fill_batch(matchers, words)
+        except DeadEnd:  # of some; their texts cannot go on
+            return np.stack([allowed(m, width) for m in matchers])
+        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").astype(np.bool_)
+        masks = np.zeros((len(matchers), width), np.bool_)
+        masks[:, : bits.shape[1]] = bits[:, :width]
+        return masks
 
     def _draw_checked(
         self,

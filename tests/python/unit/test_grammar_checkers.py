@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from trivium import GrammarMask, Speculator, Vocabulary, fill_batch
+from trivium.constrained import Asap, Particles, TokenAutomaton, dingo
 from trivium.errors import (
     DeadEnd,
     InputError,
@@ -17,6 +18,7 @@ from trivium.errors import (
     UnsupportedSchema,
 )
 from trivium.grammar import Monitor
+from trivium.testing import Enumerator
 
 EOS = 4
 VOCAB = Vocabulary([b"(", b")", b"a", b"()", b""], eos=[EOS])
@@ -277,6 +279,54 @@ def test_two_languages_side_by_side_mask_what_both_do():
     assert regular.report().no_dead_end
     with pytest.raises(InputError):
         sides[0].intersect(sides[1], on_unsupported="maybe")
+
+
+def test_automata_of_intersections_leave_dead_ends_out():
+    # "a(" is begun by both sides and gone on with differently.
+    rules = GrammarMask.grammar('root ::= "a" root "a" | "a(" | "("', VOCAB)
+    both = rules.intersect(GrammarMask.regex(r"a\(\)|\(", VOCAB), on_unsupported="shadow")
+    m = both.matcher()
+    assert m.commit([2, 0]) == 2
+    assert allowed(m) == set()
+    auto = TokenAutomaton.from_grammar(both)
+    block = dingo(auto, np.log([[0.2, 0.1, 0.6, 0.05, 0.05]] * 2), final=True)
+    assert block.tokens.tolist() == [0, EOS]
+
+
+def outcomes(run):
+    """Every outcome of a procedure, with its probability."""
+    rng = Enumerator()
+    while True:
+        rng.begin()
+        result = run(rng)
+        yield rng.probability, result
+        if not rng.advance():
+            return
+
+
+def test_samplers_give_dead_ends_weight_zero():
+    # "a" may be begun and nothing completes it; "(" and "()" are the language.
+    g = GrammarMask.checker(lambda text, complete: not complete or b"a" not in text,
+                            grammar=GrammarMask.choices(["a", "()"], VOCAB))  # fmt: skip
+    row = np.log([0.3, 0.2, 0.25, 0.15, 0.1])
+    # ( ) end; () end
+    mass = 0.3 * 0.2 * 0.1 + 0.15 * 0.1
+
+    def particles(rng):
+        texts = Particles(g, 2, rng=rng)
+        while not texts.done:
+            texts.step(np.tile(row, (2, 1)))
+        return np.exp(texts.log_evidence)
+
+    assert sum(p * w for p, w in outcomes(particles)) == pytest.approx(mass)
+
+    def walk(rng):
+        sample = Asap(g).walk(rng=rng)
+        while not sample.done:
+            sample.step(row)
+        return np.exp(sample.log_weight) * sample.finished
+
+    assert sum(p * w for p, w in outcomes(walk)) == pytest.approx(mass)
 
 
 # ---- shadow validation ---------------------------------------------------------------------------
