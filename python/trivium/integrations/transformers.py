@@ -25,6 +25,7 @@ from trivium.integrations._transformers.settings import (
     EarlyExit,
     Heads,
     HostDrafter,
+    LayerSkip,
     Lookahead,
     Retrieval,
     Routed,
@@ -42,6 +43,7 @@ __all__ = [
     "GenerateOutput",
     "Heads",
     "HostDrafter",
+    "LayerSkip",
     "Lookahead",
     "Retrieval",
     "Routed",
@@ -130,6 +132,7 @@ def generate(
     draft_model: DraftModel
     | Heads
     | EarlyExit
+    | LayerSkip
     | HostDrafter
     | Lookahead
     | Routed
@@ -169,8 +172,10 @@ def generate(
         Prompts of any lengths, or the mapping that a tokenizer returns.
     speculator : Speculator, optional
         Drafts; reused across calls, its stores warm up. None is the same loop without drafts.
-    draft_model : DraftModel, Heads, EarlyExit, HostDrafter, Lookahead, Routed, Cascade, optional
-        Who drafts beside the stores; not together with a voter. A `Cascade` changes the target.
+    draft_model : DraftModel or another of these settings, optional
+        Who drafts beside the stores: `DraftModel`, `Heads`, `EarlyExit`, `LayerSkip`,
+        `HostDrafter`, `Lookahead`, `Routed`; not together with a voter. `Cascade` changes the
+        target.
     constraint : GrammarMask, matcher, or list of matchers, optional
         Language of the new text: a `GrammarMask` (a matcher a request is made), one matcher (forked
         for each request), or one a request. The end of sequence is then allowed exactly where the

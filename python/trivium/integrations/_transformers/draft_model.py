@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from trivium.integrations._transformers.drafter import Opening
     from trivium.integrations._transformers.loop import Row
-    from trivium.integrations._transformers.settings import DraftModel, EarlyExit
+    from trivium.integrations._transformers.settings import DraftModel, EarlyExit, LayerSkip
     from trivium.speculator import TreeBatch
     from trivium.words import Words
 
@@ -56,7 +56,7 @@ class Drafting(Drafter):
     """A draft model at work on the requests of one `generate` call."""
 
     def __init__(
-        self, settings: DraftModel | EarlyExit, opening: Opening, model: Any = None
+        self, settings: DraftModel | EarlyExit | LayerSkip, opening: Opening, model: Any = None
     ) -> None:
         model = settings.model if model is None else model
         self._words: Words | None = settings.words

@@ -20,7 +20,15 @@ from trivium.errors import InputError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LayerSets", "layers_of", "nearest_layers", "search_layers", "skipped", "trimmed"]
+__all__ = [
+    "LayerSets",
+    "layers_of",
+    "nearest_layers",
+    "predicted",
+    "search_layers",
+    "skipped",
+    "trimmed",
+]
 
 _PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 
@@ -108,10 +116,18 @@ def trimmed(model: Any, kept: Any) -> Any:
 
 
 def _hits(view: Any, text: Any, window: int) -> Any:
-    """Whether the view says each of the last tokens of a text."""
+    """As `predicted`, with the whole text before the window in view."""
     window = min(window, len(text) - 1)
     rows = view(text[None], use_cache=False).logits[0, -window - 1 : -1]
     return rows.argmax(-1) == text[-window:]
+
+
+def predicted(view: Any, text: Any, window: int) -> Any:
+    """Whether the view, reading the last tokens of a text only, says each of them: bool [n]."""
+    ids = torch.as_tensor(text, device=view.device)[-window - 1 :]
+    with torch.inference_mode():
+        rows = view(ids[None], use_cache=False).logits[0, :-1]
+    return rows.argmax(-1) == ids[1:]
 
 
 def search_layers(

@@ -28,6 +28,7 @@ __all__ = [
     "EarlyExit",
     "Heads",
     "HostDrafter",
+    "LayerSkip",
     "Lookahead",
     "Retrieval",
     "Routed",
@@ -217,6 +218,54 @@ class EarlyExit:
         from trivium.integrations._transformers.early_exit import Exiting
 
         return Exiting(self, opening)
+
+
+@dataclass(frozen=True)
+class LayerSkip:
+    """The target without some of its sub-layers as its draft model, over its own cache.
+
+    Attributes
+    ----------
+    layers : "swift", "clasp", LayerSets or list of bool
+        How they are chosen: by SWIFT's search while decoding, by CLaSp's programme every few steps,
+        by the prompt (KNN-SSD), or fixed: True to leave out, attention of layer ``i`` at ``2 * i``,
+        its feed-forward part behind it.
+    ratio : float
+        Share of the sub-layers (of the layers, for CLaSp) that are left out.
+    search : drafting.LayerSetSearch, optional
+        SWIFT's search, to go on with across calls.
+    window : int
+        Last tokens that a candidate is scored on, or that CLaSp reads.
+    every : int
+        Steps between two choices of CLaSp.
+    num_tokens, width, min_prob, law, policy
+        As in `DraftModel`; SWIFT's own stop is the policy ``"swift"``.
+    """
+
+    layers: Any = "swift"
+    ratio: float = 0.3
+    search: Any | None = None
+    window: int = 32
+    every: int = 8
+    num_tokens: int = 6
+    width: int = 3
+    min_prob: float = 0.0
+    law: str = "auto"
+    policy: str | Policy | Controller | None = "swift"
+    words = model = inner = retrieval = replay = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.num_tokens < 1 or self.width < 1 or not 0 <= self.min_prob <= 1:
+            raise InputError("LayerSkip: num_tokens, width from 1 on, min_prob within 0..1")
+        if self.law not in _LAWS or self.window < 2 or self.every < 1 or not 0 < self.ratio < 1:
+            raise InputError("LayerSkip: window from 2 on, every from 1, ratio within 0..1, a law")
+
+    def open(self, opening: Opening) -> Drafter:
+        """Start it on the requests of one call."""
+        from trivium.integrations._transformers.layer_skip import LayerSkipping
+
+        return LayerSkipping(self, opening)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ impl Counts {
     }
 
     /// Bytes after another token at most.
-    fn grown(&self) -> usize {
+    pub(super) fn grown(&self) -> usize {
         let more = self.lengths.1 - self.lengths.0 + 1;
         let table = if self.rows.len() + more <= self.rows.capacity() {
             self.rows.capacity()

@@ -45,19 +45,19 @@ impl NgramScorer {
     /// Counts a text.
     ///
     /// # Errors
-    /// `InvalidInput` once the tables hold more than their bytes; the text is not counted then.
+    /// `InvalidInput` if the tables would hold more than their bytes; the text is not counted then.
     pub fn add(&mut self, text: &[TokenId]) -> Result<()> {
-        if self.counts.memory() > self.max_bytes {
-            return Err(Error::input(
-                "texts",
-                format!(
-                    "the tables hold {} bytes, max_bytes is {}",
-                    self.counts.memory(),
-                    self.max_bytes
-                ),
-            ));
+        for at in 0..text.len() {
+            if self.counts.grown() > self.max_bytes {
+                let held = self.counts.memory();
+                self.counts.retract(&text[..at], 0);
+                return Err(Error::input(
+                    "texts",
+                    format!("the tables hold {held} bytes, max_bytes is {}", self.max_bytes),
+                ));
+            }
+            self.counts.extend(&text[..=at], at);
         }
-        self.counts.extend(text, 0);
         Ok(())
     }
 
@@ -126,8 +126,19 @@ mod tests {
         }
         assert!(NgramScorer::new([0.0; 6], 1).is_err());
         assert!(NgramScorer::new([-1.0, 3.0, 0.0, 0.0, 0.0, 0.0], 1).is_err());
-        let mut tiny = NgramScorer::new([1.0; 6], 10).unwrap();
-        tiny.add(&text).unwrap();
-        assert!(tiny.add(&text).is_err(), "the tables are full");
+        let mut tiny = NgramScorer::new([1.0; 6], 400_000).unwrap();
+        let mut i = 0;
+        loop {
+            let before = tiny.counts.triples();
+            let text: Vec<u32> = (0..30).map(|j| (i * 31 + j * j) % 97).collect();
+            let added = tiny.add(&text);
+            assert!(tiny.counts.memory() <= 400_000, "{}", tiny.counts.memory());
+            if added.is_err() {
+                assert_eq!(tiny.counts.triples(), before, "a refused text is not counted");
+                break;
+            }
+            i += 1;
+        }
+        assert!(i > 2);
     }
 }
