@@ -232,6 +232,7 @@ class Voter(RunningEvents, RemoteSamples):
         "_calibrator",
         "_core",
         "_forks",
+        "_left",
         "_mail",
         "_merging",
         "_min_correct",
@@ -246,6 +247,7 @@ class Voter(RunningEvents, RemoteSamples):
     _same: Mapping[str, Any] | None
     _merging: dict[int, Merging]
     _mail: dict[int, tuple[list[Action], Any]]
+    _left: list[Action]
     _reads_tokens: bool
     _reads_text: bool
     _forks: bool
@@ -317,6 +319,7 @@ class Voter(RunningEvents, RemoteSamples):
         self._calibrator = calibrator
         self._merging = {}
         self._mail = {}
+        self._left = []
         self._same = {"same": same} if callable(same) else same
         if self._same is not None:
             Merger(**self._same)
@@ -386,9 +389,11 @@ class Voter(RunningEvents, RemoteSamples):
         """Fetch the launches of questions opened since the last call, in the order of opening.
 
         Later launches are returned by the `finish` that causes them. Under a `pool` that ranks
-        questions, what its limits allow now.
+        questions, what its limits allow now, and what `run` has caused for questions that it does
+        not drive.
         """
-        return self._actions(self._core.launches())
+        left, self._left = self._left, []
+        return left + self._actions(self._core.launches())
 
     def launch(self, q: int | str) -> list[Action]:
         """Fetch the first launches of one question, if `next` has not returned them.

@@ -23,6 +23,7 @@ class RemoteSamples:
     if TYPE_CHECKING:
         _core: _core.Voter
         _mail: dict[int, tuple[list[Action], Any]]
+        _left: list[Action]
 
         def open(
             self, id: str, *, budget: int | None = None, seed: int | None = None
@@ -100,9 +101,11 @@ class RemoteSamples:
             await asyncio.gather(*left, return_exceptions=True)
 
     def _post(self, raw: list[tuple[str, int, str, Any]]) -> None:
-        """Hand actions to the questions that `run` drives."""
+        """Hand actions to the questions that `run` drives; `next` returns the others."""
         for action in self._actions(raw):
             if action.q in self._mail:
                 mail, rung = self._mail[action.q]
                 mail.append(action)
                 rung.set()
+            else:
+                self._left.append(action)

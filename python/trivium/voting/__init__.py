@@ -4,6 +4,7 @@
 free-form answers
 `mbr`                       the candidate that agrees best with the others
 `n_by_s` ... `diverse_best` the same with fewer utilities (`trivium.voting.approximate`)
+`StreamingMbr`              the same while candidates arrive, and when to stop
 `similarity_scores`         UCS, weighted and consensus-weighted self-consistency of texts
 `universal_choice`          a judge names the most consistent text; `filter_candidates`,
                             `group_candidates`, `segment_vote` plan fine-grained consistency
@@ -15,6 +16,7 @@ rewards and search
                             (`trivium.voting.rewards`)
 `step_law` ...              phi-decoding's votes on foresights (`trivium.voting.foresight`)
 one trace over time
+`token_confidence` ...      confidence, self-certainty and entropy of tokens, from the host's rows
 `temporal_vote`, `Probes`   denoising steps, early answers; `token_cover` prunes running traces
 `fuse_rows`                 one next-token row from several (integrative decoding)
 `EntropySwitch`             when rolling entropy asks for a larger model or more traces
@@ -23,13 +25,13 @@ decisions
 `risk_controlled`           the loosest threshold that keeps a promised accuracy
 `isotonic`                  monotone calibration of a confidence
 `bayes_decision`            actions under a utility; `best_set`, `weighted_median`
-`majority_at`               exact expected accuracy of a vote over k of n samples
+`majority_at`, `pass_at`    exact expected accuracy of a vote over k of n samples, and of the best
 `learn_reliabilities`       weights of sources from labelled votes
 `consensus_game`            equilibrium ranking of candidates
 budgets
-`allocate`                  a shared budget of samples over questions
+`allocate`                  a shared budget of samples over questions; `allocate_gains` by gains
 `DifficultySchedule`        hard questions first, easy ones with a single sample
-`window_cost`               samples and risk of a unanimous window
+`window_cost`               samples and risk of a unanimous window; `choose_window` for a target
 ties
 `AnswerGrammar`             a grammar whose answer type selects the key and marks the span
 `GroupDrafts`               drafts from sibling traces, weighed by the tally
@@ -49,6 +51,7 @@ from trivium.voting.approximate import (
     diverse_best,
     n_by_s,
 )
+from trivium.voting.budgets import WindowChoice, allocate_gains, choose_window, pass_at
 from trivium.voting.calibration import (
     Calibrator,
     Reliability,
@@ -57,6 +60,7 @@ from trivium.voting.calibration import (
     reliability,
     weighted_median,
 )
+from trivium.voting.confidence import self_certainty, token_confidence, token_entropy
 from trivium.voting.decisions import (
     allocate,
     consensus_game,
@@ -96,6 +100,7 @@ from trivium.voting.steps import (
     temporal_vote,
     token_cover,
 )
+from trivium.voting.streaming import StreamingMbr
 from trivium.voting.structured import field_vote, hierarchical_vote, set_vote
 
 __all__ = [
@@ -109,17 +114,21 @@ __all__ = [
     "Merger",
     "Probes",
     "Reliability",
+    "StreamingMbr",
     "TemporalVote",
     "UniversalChoice",
+    "WindowChoice",
     "WindowCost",
     "accepts_step",
     "aggregate_chrf",
     "allocate",
+    "allocate_gains",
     "bayes_decision",
     "bernstein_leader",
     "best_of",
     "best_set",
     "centroid_references",
+    "choose_window",
     "cluster",
     "coarse_to_fine",
     "complete_matrix",
@@ -143,9 +152,11 @@ __all__ = [
     "mean_ranks",
     "n_by_s",
     "particle_weights",
+    "pass_at",
     "reliability",
     "risk_controlled",
     "segment_vote",
+    "self_certainty",
     "self_evaluation",
     "set_vote",
     "shingle_clusters",
@@ -153,7 +164,9 @@ __all__ = [
     "step_law",
     "temporal_confidence",
     "temporal_vote",
+    "token_confidence",
     "token_cover",
+    "token_entropy",
     "trace_reward",
     "transfer_width",
     "universal_choice",

@@ -336,6 +336,25 @@ fn hard_questions_begin_with_what_their_like_needed() {
     assert!(run(&mut voter, "hard".into(), true) > 12);
 }
 
+#[test]
+fn forgotten_questions_leave_nothing_behind() {
+    for pool in ["free", "deadline", "marginal"] {
+        let slots = (pool != "free").then_some(8);
+        let mut voter = of(VoterConfig { pool: pool.into(), slots, ..VoterConfig::default() });
+        let mut most = 0;
+        for i in 0..5000 {
+            let options = OpenOptions { deadline: Some(f64::from(i)), ..OpenOptions::default() };
+            let q = voter.open(&format!("q{i}"), options).unwrap() as i64;
+            // Slots of forgotten questions are free again.
+            assert!(!voter.launches().is_empty());
+            voter.finish(q, 0, End::new(Said::Answer("1"))).unwrap();
+            voter.forget(q).unwrap();
+            most = most.max(voter.memory());
+        }
+        assert!(most < 64 * 1024, "{pool}: {most} bytes");
+    }
+}
+
 /// Opens questions, casts ballots over them at random, and returns the bytes held by a question.
 fn crowd(questions: usize, ballots: usize, log: bool) -> (Voter, f64) {
     let mut voter = of(VoterConfig {

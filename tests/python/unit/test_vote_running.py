@@ -62,6 +62,16 @@ def test_traces_in_flight_are_limited_and_remote_samples_wait_for_each_other():
         assert most == 3
 
 
+def test_remote_samples_leave_launches_of_others_to_next():
+    async def sample(_):
+        return "The answer is 3."
+
+    v = Voter(pool="fifo", slots=8)
+    waits = v.open("waits")
+    assert asyncio.run(v.run(sample, "first")).winner == "3"
+    assert Launch(waits, 4) in v.next()
+
+
 def test_a_pool_that_is_spent_decides_what_is_open():
     v = Voter(pool="fifo", total=3, stop="majority", bare=True, budget=2)
     q, r = v.open("q"), v.open("r")

@@ -200,6 +200,10 @@ class Votes:
                     row = self._running.pop((action.q, t), None)
                     if row is not None and not row.reason:
                         row.reason = "cancelled"
+                        # What it has written is still evidence for its siblings.
+                        said = self._text_of(row)
+                        key = self._voter.key_of(text=said)
+                        self._stores[action.q].add([*row.prompt[-8:], *row.tokens], key)
                 gone = {(action.q, t) for t in action.traces}
                 self._waiting = [w for w in self._waiting if w not in gone]
 

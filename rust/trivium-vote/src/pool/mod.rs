@@ -370,8 +370,10 @@ impl Voter {
         }
         self.questions.remove(handle);
         self.unqueue(handle);
-        if self.questions.len() == 0 {
-            self.due.clear();
+        // Deadlines of questions that are gone are dropped before they outnumber the others.
+        if self.due.len() > 64 + 4 * self.questions.len() {
+            let questions = &self.questions;
+            self.due.retain(|Reverse(due)| questions.get(due.1 as i64).is_some());
         }
         Ok(())
     }
