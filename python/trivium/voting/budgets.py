@@ -117,8 +117,9 @@ def choose_window(
 
     Examples
     --------
-    >>> choose_window([[0.8, 0.2], [1.0]], max_risk=1e-3, budgets=[40])
-    WindowChoice(window=5, budget=40, samples=9.804979971469848, risk=0.00046751790468469585)
+    >>> best = choose_window([[0.8, 0.2], [1.0]], max_risk=1e-3, budgets=[40])
+    >>> best.window, round(best.samples, 4), round(best.risk, 7)
+    (5, 9.805, 0.0004675)
     """
     if (max_samples is None) == (max_risk is None):
         raise InputError("max_samples, max_risk: give one of them")

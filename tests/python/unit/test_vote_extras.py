@@ -66,7 +66,7 @@ def test_gains_that_fall_are_allocated_best(gains, budget):
 
 
 def test_shared_budgets_and_passes():
-    gains = [[p * (1 - p) ** k for k in range(12)] for p in (0.9, 0.5, 0.1, 0.02)]
+    gains = [[p * (1 - p) ** k for k in range(40)] for p in (0.9, 0.5, 0.1, 0.02)]
     for budget in (0, 1, 10, 20):
         assert voting.allocate_gains(gains, budget) == voting.allocate(
             [0.9, 0.5, 0.1, 0.02], budget
