@@ -334,6 +334,30 @@ fn terminals_are_longest_matches() {
 }
 
 #[test]
+fn templates_are_rules_of_their_arguments() {
+    let text = r#"
+        start: list{NUMBER, ","} | list{word{"a"}, ";"} | "(" nest{"x"} ")"
+        list{item, mark}: item (mark item)*
+        word{letter}: letter+ "!"
+        nest{t}: t | "<" nest{t} ">"
+        NUMBER: /[0-9]+/
+    "#;
+    let g = grammar(text, Syntax::Lark);
+    for (text, wanted) in [
+        ("1,22,3", true),
+        ("aa!;a!", true),
+        ("(<<x>>)", true),
+        ("x", false),
+        ("1;2", false),
+        ("aa!,a!", false),
+        ("(<x>>)", false),
+        ("1,", false),
+    ] {
+        assert_eq!(g.matches(text.as_bytes()).unwrap(), wanted, "{text}");
+    }
+}
+
+#[test]
 fn keywords_come_before_names() {
     let g = grammar(
         "start: stmt+\nstmt: \"if\" NAME \";\" | NAME \"=\" NUMBER \";\"\n%import common.CNAME -> NAME\n%import common.NUMBER\n%import common.WS\n%ignore WS\n",
@@ -393,7 +417,14 @@ fn mistakes_are_located() {
         ("root ::= root \"a\"", Syntax::Ebnf, "matches no text"),
         ("start: A\nA: B\nB: A \"x\"", Syntax::Lark, "line 2, column 1"),
         ("start: A\nA: /x*/", Syntax::Lark, "empty text"),
-        ("start: a{b}\n", Syntax::Lark, "templates"),
+        ("start: a{b}\nb: \"x\"", Syntax::Lark, "line 1, column 8: template a is not defined"),
+        ("start: a{b}\na{x, y}: x y\nb: \"x\"", Syntax::Lark, "takes 2 arguments, not 1"),
+        ("start: a\na{x}: x", Syntax::Lark, "without arguments"),
+        ("start: a{\"x\"}\na{x}: a{x \"x\"} | x", Syntax::Lark, "template"),
+        ("start: \"a\"\n%declare B", Syntax::Lark, "line 2, column 9"),
+        ("start: \"a\"\n%override b: \"c\"", Syntax::Lark, "line 2"),
+        ("start[max_tokens=3]: /a+/", Syntax::Lark, "line 1, column 6: attributes"),
+        ("root ::= b & \"a\"\nb ::= \"(\" b \")\" | \"a\"", Syntax::Ebnf, "column 10"),
         ("root ::= <|nothing|>", Syntax::Ebnf, "no special token"),
         ("", Syntax::Ebnf, "no rule"),
     ] {

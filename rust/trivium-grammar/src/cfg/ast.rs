@@ -18,6 +18,8 @@ pub(super) enum Ast {
     Pattern(String, String),
     /// A rule or terminal, by name, and where the name stands.
     Name(String, usize),
+    /// A template with arguments, and where its name stands; gone once a grammar was read.
+    Call(String, Vec<Ast>, usize),
     /// Special tokens by name.
     Special(String, usize),
     /// Special tokens by id: listed, or all but those listed.
@@ -42,10 +44,20 @@ impl Ast {
         if parts.len() == 1 { parts.swap_remove(0) } else { Self::Alt(parts) }
     }
 
+    /// The parts of a node, to change.
+    pub(super) fn parts_mut(&mut self) -> Vec<&mut Self> {
+        match self {
+            Self::Seq(p) | Self::Alt(p) | Self::Call(_, p, _) => p.iter_mut().collect(),
+            Self::Repeat(a, ..) | Self::Not(a) => vec![a],
+            Self::And(a, b) | Self::Minus(a, b) => vec![a, b],
+            _ => Vec::new(),
+        }
+    }
+
     /// The parts of a node.
     pub(super) fn parts(&self) -> Vec<&Self> {
         match self {
-            Self::Seq(p) | Self::Alt(p) => p.iter().collect(),
+            Self::Seq(p) | Self::Alt(p) | Self::Call(_, p, _) => p.iter().collect(),
             Self::Repeat(a, ..) | Self::Not(a) => vec![a],
             Self::And(a, b) | Self::Minus(a, b) => vec![a, b],
             _ => Vec::new(),

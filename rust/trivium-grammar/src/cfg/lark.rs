@@ -2,6 +2,7 @@
 //! match.
 
 use super::ast::{Ast, Cursor, Definition, Source};
+use super::templates::{self, Template};
 use crate::error::Result;
 use std::collections::BTreeMap;
 
@@ -46,6 +47,7 @@ fn is_terminal(name: &str) -> bool {
 /// Reads a grammar.
 pub(super) fn parse(text: &str) -> Result<Source> {
     let mut out = read(text)?;
+    templates::expand(text, &mut out.rules, &mut out.ignore, &out.templates)?;
     let library = read(COMMON)?;
     // What imported terminals are made of comes along, under names that no grammar can write.
     let mut wanted: Vec<String> = Vec::new();
@@ -95,6 +97,7 @@ fn rename(ast: &mut Ast, wanted: &mut Vec<String>) {
 #[derive(Default)]
 struct Read {
     rules: Vec<Definition>,
+    templates: Vec<Template>,
     ignore: Vec<Ast>,
     imports: BTreeMap<String, (String, usize)>,
 }
@@ -117,8 +120,24 @@ fn read(text: &str) -> Result<Read> {
         if name.is_empty() {
             return c.fail("a rule is expected: name: ...");
         }
-        if c.rest().starts_with('{') {
-            return c.fail("templates are not supported; write the rule out");
+        let mut parameters = None;
+        if c.eat("{") {
+            let mut names = Vec::new();
+            loop {
+                c.take(|x| x.is_whitespace() || x == ',');
+                if c.eat("}") {
+                    break;
+                }
+                let name = c.take(is_name).to_owned();
+                if name.is_empty() {
+                    return c.fail("the name of a parameter is expected");
+                }
+                names.push(name);
+            }
+            parameters = Some(names);
+        }
+        if c.rest().starts_with('[') {
+            return c.fail("attributes of rules ([max_tokens=...]) are not served; bound the text by a repetition");
         }
         let mut priority = 0;
         if c.eat(".") {
@@ -134,7 +153,11 @@ fn read(text: &str) -> Result<Read> {
         }
         let body = alternatives(&mut c)?;
         let terminal = is_terminal(&name);
-        out.rules.push(Definition { name, at, terminal, priority, body });
+        let rule = Definition { name, at, terminal, priority, body };
+        match parameters {
+            Some(parameters) => out.templates.push(Template { rule, parameters }),
+            None => out.rules.push(rule),
+        }
     }
 }
 
@@ -181,6 +204,9 @@ fn directive(c: &mut Cursor<'_>, out: &mut Read) -> Result<()> {
             }
         }
         "declare" => c.fail("a declared terminal has no text; define it"),
+        "override" | "extend" => {
+            c.fail("nothing of another grammar is imported that could be changed; write the rule")
+        }
         other => {
             let why = format!("%{other} is not supported");
             c.at = at;
@@ -240,7 +266,7 @@ fn sequence(c: &mut Cursor<'_>) -> Result<Ast> {
             next(c);
         }
         match c.peek() {
-            None | Some('|' | ')' | ']' | '\n') => return Ok(Ast::seq(parts)),
+            None | Some('|' | ')' | ']' | '}' | ',' | '\n') => return Ok(Ast::seq(parts)),
             Some(_) => {}
         }
         let mut item = repeated(c)?;
@@ -341,8 +367,18 @@ fn atom(c: &mut Cursor<'_>) -> Result<Ast> {
         Some(first) if is_name(first) => {
             c.at = at;
             let name = c.take(is_name).to_owned();
-            if c.rest().starts_with('{') {
-                return c.fail("templates are not supported; write the rule out");
+            if c.eat("{") {
+                let mut arguments = Vec::new();
+                loop {
+                    arguments.push(c.nest(alternatives)?);
+                    c.take(char::is_whitespace);
+                    if c.eat("}") {
+                        return Ok(Ast::Call(name, arguments, at));
+                    }
+                    if !c.eat(",") {
+                        return c.fail("a comma or a closing brace is expected");
+                    }
+                }
             }
             Ok(Ast::Name(name, at))
         }

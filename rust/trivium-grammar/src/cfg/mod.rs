@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`ast`] | operators, the cursor, located errors |
 //! | [`bnf`], [`lark`] | the two syntaxes |
+//! | [`templates`] | templates of the Lark dialect, as rules of their own for each list of arguments |
 //! | [`rules`] | names resolved, regular parts as lexemes, productions |
 //! | [`corner`] | empty rules split off, left recursion removed, unproductive rules dropped |
 
@@ -20,6 +21,7 @@ mod bnf;
 mod corner;
 mod lark;
 mod rules;
+mod templates;
 
 pub(crate) use rules::nonempty;
 

@@ -236,7 +236,7 @@ impl<'a> Compiler<'a> {
                         return false;
                     }
                 }
-                Ast::Special(..) | Ast::Ids(..) | Ast::Json(_) => return false,
+                Ast::Special(..) | Ast::Ids(..) | Ast::Json(_) | Ast::Call(..) => return false,
                 _ => todo.extend(ast.parts()),
             }
         }
@@ -287,7 +287,7 @@ impl<'a> Compiler<'a> {
                 let a = self.expr(a)?;
                 self.arena.not(a)
             }
-            Ast::Special(..) | Ast::Ids(..) | Ast::Json(_) => {
+            Ast::Special(..) | Ast::Ids(..) | Ast::Json(_) | Ast::Call(..) => {
                 return Err(Error::internal("a special token inside a lexeme"));
             }
         })
