@@ -18,7 +18,7 @@ def test_blocks_of_the_page_run(root):
         pytest.skip("tinylm is not trained in this checkout")
     page = (root / "docs" / "howto" / "transformers.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     built = "Speculator(model.config.vocab_size)"
     always = 'Speculator(model.config.vocab_size, policy="full")'
     assert sum(block.count(built) for block in blocks) == 1
