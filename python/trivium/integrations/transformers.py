@@ -301,18 +301,24 @@ def generate(
     rows: list[Any] = []
     totals = loop.Totals()
 
-    def begin(index: int, i: int, group: str | None, branch: int) -> Any:
-        """Start request `index`, a continuation of prompt `i`."""
+    def begin(
+        index: int, i: int, group: str | None, branch: int, written: Sequence[int] = ()
+    ) -> Any:
+        """Start request `index`, a continuation of prompt `i` and of what is `written` already."""
+        matcher = matchers[i]
+        if written and matcher is not None:
+            matcher = matcher.fork()
+            matcher.commit(list(written))
         request = speculator.start(
-            prompts[i],
+            [*prompts[i], *written],
             group=group,
             tenant=tenants[i],
             seed=seeds[i],
             branch=branch,
             draw=draw,
-            constraint=matchers[i],
+            constraint=matcher,
         )
-        return loop.Row(index, request, prompts[i], limits[i], laws[i], eos)
+        return loop.Row(index, request, prompts[i], limits[i], laws[i], eos, list(written))
 
     drafting = None
     if draft_model is not None:
@@ -346,7 +352,9 @@ def generate(
         votes = Votes(
             voter,
             n,
-            start=lambda index, i, name, t: begin(index, i, group or name, branch + t),
+            start=lambda index, i, name, t, written: begin(
+                index, i, group or name, branch + t, written
+            ),
             text_of=lambda row: (_texts(tokenizer, stops, [row]) or [""])[0],
             answers=answers,
             max_rows=max_traces,

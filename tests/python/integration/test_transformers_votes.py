@@ -216,5 +216,22 @@ def test_repeating_traces_are_cancelled(model, vocab):
         tail = t.tokens[-20:]
         assert whole[t.prompt, t.trace][: len(t.tokens)] == t.tokens
         assert any(tail[p:] == tail[:-p] for p in range(1, 9))
-    with pytest.raises(InputError, match="fork"):
-        vote(model, vocab, voter=Voter(stop="share", fork="entropy:1"))
+
+
+def test_branches_continue_what_their_stem_has_written(model, vocab):
+    pool = {"pool": "fifo", "slots": 1, "budget": 6, "bare": True}
+    forking = voter(stop="majority", weight="leaf", fork="entropy:0.5:3", **pool)
+    hot = {"temperature": 1.2, "eos_token_id": [12], "max_new_tokens": 20}
+    out = vote(model, vocab, voter=forking, **hot)
+    assert any(t.trace > 0 for t in out.traces)
+    for i, result in enumerate(out.votes):
+        mine = [t for t in out.traces if t.prompt == i]
+        for t in mine:
+            if t.trace > 0:
+                # Its stem is the beginning of another trace, three tokens at least.
+                begins = [o for o in mine if o.trace != t.trace and o.tokens[:3] == t.tokens[:3]]
+                assert begins
+            assert len(t.logprobs) == len(t.tokens) <= 20
+        assert result.num_cast <= 6
+        assert sum(row.weight for row in result.tally) <= 6
+    assert vote(model, vocab, voter=forking, **hot).traces == out.traces

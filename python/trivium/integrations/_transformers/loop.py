@@ -169,7 +169,7 @@ def decode(
         if len(active) < len(alive):
             host.only([b for b, r in enumerate(alive) if not r.reason])
         if started:
-            host.join([r.prompt for r in started])
+            host.join([r.prompt + r.tokens for r in started])  # a branch begins with its stem
             active += started
 
 

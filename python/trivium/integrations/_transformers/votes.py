@@ -8,14 +8,14 @@ offers what the tally favours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trivium.errors import InputError
 from trivium.speculator import TreeBatch
-from trivium.voter import Cancel, Launch
+from trivium.voter import Cancel, Fork, Launch
 from trivium.voting.drafts import GroupDrafts
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Votes:
         voter: Voter,
         num_prompts: int,
         *,
-        start: Callable[[int, int, str, int], Row],
+        start: Callable[[int, int, str, int, Sequence[int]], Row],
         text_of: Callable[[Row], str],
         answers: AnswerGrammar | None,
         max_rows: int,
@@ -75,11 +75,10 @@ class Votes:
     ) -> None:
         if max_rows < 1:
             raise InputError(f"max_traces: {max_rows} is below 1")
-        if voter.forks:
-            raise InputError("voter: fork is not followed by generate, which starts whole traces")
         self._voter, self._start, self._text_of = voter, start, text_of
         self._answers, self._most, self._drafts = answers, max_rows, drafts
         self._shown: dict[tuple[int, int], int] = {}
+        self._stems: dict[tuple[int, int], Row] = {}
         self._waiting: list[tuple[Question, int]] = []
         self.rows: list[Row] = []
         self._who: dict[int, tuple[Question, int]] = {}
@@ -193,7 +192,14 @@ class Votes:
 
     def _follow(self, actions: list[Action]) -> None:
         for action in actions:
-            if isinstance(action, Launch):
+            if isinstance(action, Fork):
+                stem = self._running[action.q, action.trace]
+                # As it is now, and open again where it has just ended.
+                kept = len(stem.tokens) - bool(stem.reason)
+                cut = replace(stem, tokens=stem.tokens[:kept], logprobs=stem.logprobs[:kept])
+                self._stems |= {(action.q, t): cut for t in action.traces}
+                self._waiting += [(action.q, t) for t in action.traces]
+            elif isinstance(action, Launch):
                 self._waiting += [(action.q, t) for t in action.traces]
             elif isinstance(action, Cancel):
                 for t in action.traces:
@@ -212,7 +218,12 @@ class Votes:
         now, self._waiting = self._waiting[:room], self._waiting[room:]
         started = []
         for q, t in now:
-            row = self._start(len(self.rows), self._prompt[q], q.id, t)
+            stem = self._stems.pop((q, t), None)
+            written = [] if stem is None else stem.tokens
+            row = self._start(len(self.rows), self._prompt[q], q.id, t, written)
+            if stem is not None:
+                row.logprobs, row.tail = list(stem.logprobs), stem.tail
+                row.entropy = stem.entropy
             self.rows.append(row)
             self._who[row.index] = (q, t)
             self._running[q, t] = row
