@@ -491,7 +491,8 @@ def replay_keys(
     rules: Sequence[str],
     budget: int,
     statistics: Mapping[str, NDArray[np.float64]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    known: list[list[int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[list[int]]]: ...
 
 _Budgets: TypeAlias = tuple[int, int, int, int, Cancel | None]
 

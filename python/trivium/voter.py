@@ -131,7 +131,8 @@ class Voter(RunningEvents, RemoteSamples):
         ``"beta:C"`` when the leader is the sampler's mode with posterior probability `C`
         (Adaptive-Consistency), ``"dirichlet:C"`` the same among all answers, ``"predictive:C"``
         when it will probably lead at the end of the budget, ``"best"`` where another sample is not
-        worth its price, ``"esc:W"`` after a unanimous window, ``"ppr:A"`` anytime-valid,
+        worth its price under what the votes of questions that have ended taught, ``"urn"`` the same
+        for one question by itself, ``"esc:W"`` after a unanimous window, ``"ppr:A"`` anytime-valid,
         ``"double:S"`` and ``"share:S:N"`` by share, ``"posterior:T:C"`` under ``log_odds``,
         ``"first_finish:K"`` and ``"last_finish:K"`` by order of finishing, ``"agree:K"`` when the
         last `K` traces agree, ``"least:N"`` after `N` ballots, ``"rpc"`` at the budget with its

@@ -134,6 +134,8 @@ def replay_set(
     right = np.zeros(len(rules))
     used = np.zeros(len(rules))
     same = np.zeros(len(rules))
+    # What each policy has learned in each shuffle: the questions of a set are one pool, in turn.
+    known: list[list[int]] = []
     for question in votes.questions:
         orders = _orders(question, perms, seed)
         votes_of = question["votes"]
@@ -146,7 +148,7 @@ def replay_set(
         for name, weights in taught.items():
             if "v" in fields:
                 fields[name] = weights[fields["v"].astype(np.int64)]
-        winners, samples = _core.replay_keys(keys[orders], rules, cap, fields)
+        winners, samples, known = _core.replay_keys(keys[orders], rules, cap, fields, known)
         # The last entry is the score of an empty ballot box, whose winner is -1.
         ok = np.array([*question["ok"], 0])
         right += ok[winners].sum(axis=1)

@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use trivium_core::{Error, Result};
 use trivium_vote::{
     Abstain, Action, End, Fallback, KeyOptions, Latency, OpenOptions, Outcome, Percent, Reason,
-    Recorded, Replay, Said, TokenBatch, VoterConfig, weights::reliability::Labelled,
+    Recorded, Replay, Said, TokenBatch, VoterConfig, stops::best::Known,
+    weights::reliability::Labelled,
 };
 
 /// Configuration as it crosses the border; names and ranges are checked by the crate.
@@ -610,7 +611,9 @@ pub(crate) fn vote_list(
 type Table<'py> = Bound<'py, PyArray2<i64>>;
 
 /// Winners (-1: none) and samples used, `[policies, rows]`, of policies on recorded votes: keys
-/// `[rows, traces]` in launch order (-1: abstention), and statistics of the same shape by name.
+/// `[rows, traces]` in launch order (-1: abstention), and statistics of the same shape by name. Rows
+/// are orders of one question; `known` is what the call for the question before returned as the last
+/// value, empty for the first: what each policy has learned in each order.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // how pyo3 hands over arrays
 pub(crate) fn replay_keys<'py>(
@@ -619,7 +622,8 @@ pub(crate) fn replay_keys<'py>(
     rules: Vec<String>,
     budget: u32,
     statistics: std::collections::BTreeMap<String, PyReadonlyArray2<'py, f64>>,
-) -> PyRes<(Table<'py>, Table<'py>)> {
+    known: Vec<Vec<i64>>,
+) -> PyRes<(Table<'py>, Table<'py>, Vec<Vec<i64>>)> {
     let [rows, width] = [keys.as_array().nrows(), keys.as_array().ncols()];
     let flat = keys.as_slice().map_err(|_| input(py, "keys", "must be contiguous"))?;
     let mut named: Vec<(&str, &[f64])> = Vec::new();
@@ -631,10 +635,10 @@ pub(crate) fn replay_keys<'py>(
         named.push((name, whole));
     }
     let shape = [rules.len(), rows];
-    let (winners, used) = guard(py, || {
+    let (winners, used, known) = guard(py, || {
         let policies =
             rules.iter().map(|rule| Replay::new(rule, budget)).collect::<Result<Vec<_>>>()?;
-        let mut results = (Vec::new(), Vec::new());
+        let mut results = (Vec::new(), Vec::new(), Vec::new());
         let keys: Vec<_> = flat.iter().map(|&key| u32::try_from(key).ok()).collect();
         for policy in policies {
             for row in 0..rows {
@@ -653,7 +657,10 @@ pub(crate) fn replay_keys<'py>(
                     learned: of("learned"),
                     paths: of("v"),
                 };
-                let (winner, used) = policy.run(record)?;
+                let before = known.get(results.2.len()).map_or(&[][..], Vec::as_slice);
+                let mut learned = Known::from_list(before);
+                let (winner, used) = policy.run_knowing(record, &mut learned)?;
+                results.2.push(learned.to_list());
                 results.0.push(winner.map_or(-1, i64::from));
                 results.1.push(i64::from(used));
             }
@@ -661,5 +668,5 @@ pub(crate) fn replay_keys<'py>(
         Ok(results)
     })?;
     let array = |data| PyArray1::from_vec(py, data).reshape(shape);
-    Ok((array(winners)?, array(used)?))
+    Ok((array(winners)?, array(used)?, known))
 }

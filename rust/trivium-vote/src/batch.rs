@@ -37,6 +37,12 @@ pub fn vote(answers: &[Said<'_>], config: VoterConfig) -> Result<Outcome> {
 /// `keys` are the traces in launch order, each a key or an abstention; at most `budget` of them are
 /// used. Linear in their number.
 pub fn replay_keys(keys: &[Option<u32>], stops: &Stops, budget: u32) -> (Option<u32>, u32) {
+    let (winner, tally) = replay_tally(keys, stops, budget);
+    (winner, tally.num_seen())
+}
+
+/// As [`replay_keys`]: the winner, and the tally at the stop.
+pub fn replay_tally(keys: &[Option<u32>], stops: &Stops, budget: u32) -> (Option<u32>, Tally) {
     let keys = &keys[..keys.len().min(budget as usize)];
     let mut tally = Tally::default();
     let mut names: Vec<u32> = Vec::new();
@@ -55,8 +61,8 @@ pub fn replay_keys(keys: &[Option<u32>], stops: &Stops, budget: u32) -> (Option<
             None => tally.abstain(),
         }
         if let Some(fired) = stops.check(&tally, keys.len() as u32 - used) {
-            return (stops.elects(fired, &tally).map(|id| names[id as usize]), used);
+            return (stops.elects(fired, &tally).map(|id| names[id as usize]), tally);
         }
     }
-    (tally.leader().map(|id| names[id as usize]), used)
+    (tally.leader().map(|id| names[id as usize]), tally)
 }

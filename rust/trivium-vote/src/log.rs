@@ -3,6 +3,7 @@
 //! ```text
 //! "TVOTE" version      6 bytes
 //! configuration        strings and numbers in a fixed order, then id, budget, seed, tokens
+//! knowledge            weights of types that the pool had learned when the question was opened
 //! bytes of the events
 //! events, each a head byte: kind, and for an end its reason and which parts follow
 //!   launch             how many
@@ -25,7 +26,7 @@ use crate::question::{Ballot, End, Outcome, Question, Reason, Said, Stop, StopCa
 use crate::spec::{Abstain, Latency, VoterConfig};
 use trivium_core::{Error, Result};
 
-const MAGIC: &[u8; 6] = b"TVOTE\x03";
+const MAGIC: &[u8; 6] = b"TVOTE\x04";
 
 /// Kinds of events, in the two low bits of a head.
 const LAUNCH: u8 = 0;
@@ -156,6 +157,8 @@ pub(crate) fn write(question: &Question) -> Result<Vec<u8>> {
     out.int(u64::from(question.budget()));
     out.int(question.seed());
     out.option(question.max_tokens(), Writer::int);
+    out.int(question.shares().len() as u64);
+    question.shares().iter().for_each(|&share| out.int(u64::from(share)));
     out.int(events.len() as u64);
     out.0.extend(events);
     Ok(out.0)
@@ -177,6 +180,10 @@ pub(crate) fn replay(data: &[u8]) -> Result<Outcome> {
     let budget = Some(log.small()?);
     let seed = Some(log.int()?);
     let max_tokens = log.option(Reader::int)?;
+    voter.recall(log.list(|log| {
+        let share = log.small()?;
+        u8::try_from(share).map_err(|_| log.bad(&format!("has a weight of {share}")))
+    })?);
     if log.int()? != log.rest.len() as u64 {
         return Err(log.bad("does not end with its last event"));
     }

@@ -7,6 +7,7 @@
 //! (not a policy: the earliest stop after which the leader never changes). `learned` and `learned:C`
 //! are `log_odds` and `posterior:1:C` with weights learned jointly.
 
+use crate::stops::best::Known;
 use crate::stops::{Rule, Stops, first_finish, posterior};
 use crate::tally::{KeyId, Tally};
 use crate::weights::{BallotStats, Weight};
@@ -121,11 +122,28 @@ impl Replay {
         Ok(Self { kind, limit: limit.map_or(default, |limit| limit as usize) })
     }
 
-    /// The winner and the number of traces used.
+    /// Whether the policy learns from one question for the next.
+    pub fn learns(&self) -> bool {
+        matches!(&self.kind, Kind::Rule(stops) if stops.shares().is_some())
+    }
+
+    /// The winner and the number of traces used, for a question that nothing was learned for.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] where the record lacks what the policy reads.
     pub fn run(&self, record: Recorded<'_>) -> Result<(Option<u32>, u32)> {
+        self.run_knowing(record, &mut Known::default())
+    }
+
+    /// The same for the next question of a pool, of which `known` holds what it has learned.
+    ///
+    /// # Errors
+    /// Those of [`Replay::run`].
+    pub fn run_knowing(
+        &self,
+        record: Recorded<'_>,
+        known: &mut Known,
+    ) -> Result<(Option<u32>, u32)> {
         let record = record.first(self.limit);
         let used = record.keys.len() as u32;
         let present = |values: &[f64], what: &str| {
@@ -133,6 +151,13 @@ impl Replay {
         };
         let lengths = || record.lengths.iter().map(|&n| n as u64).collect::<Vec<_>>();
         Ok(match &self.kind {
+            Kind::Rule(stops) if self.learns() => {
+                let knowing = stops.knowing(&known.shares());
+                let stops = knowing.as_ref().unwrap_or(stops);
+                let (winner, tally) = crate::batch::replay_tally(record.keys, stops, used);
+                known.observe(&tally);
+                (winner, tally.num_seen())
+            }
             Kind::Rule(stops) => crate::batch::replay_keys(record.keys, stops, used),
             Kind::EscMajority(stops) => {
                 let (_, used) = crate::batch::replay_keys(record.keys, stops, used);

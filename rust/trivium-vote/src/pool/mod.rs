@@ -14,6 +14,7 @@ use crate::question::{Change, Outcome, Question, StopCause};
 use crate::schedule::{Order, Schedule};
 use crate::slab::{Slab, slot_of};
 use crate::spec::{MAX_ID, Policy, Shared, VoterConfig, check_budget};
+use crate::stops::best::Known;
 use crate::watch::Watch;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -146,6 +147,9 @@ pub struct Voter {
     watched: bool,
     /// Launches come from a log.
     granted: bool,
+    /// What the questions that have ended taught, and what it comes to.
+    known: Known,
+    shares: Vec<u8>,
 }
 
 impl Voter {
@@ -171,6 +175,8 @@ impl Voter {
             due: BinaryHeap::new(),
             watched,
             granted: false,
+            known: Known::default(),
+            shares: Vec::new(),
         }
     }
 
@@ -210,6 +216,9 @@ impl Voter {
             let (policy, stops) = (Arc::clone(policy), policy.stops(budget));
             Arc::new(Shared { policy, stops, budget })
         });
+        if let Some(stops) = shared.stops.knowing(&self.shares) {
+            *shared = Arc::new(Shared { policy: Arc::clone(policy), stops, budget });
+        }
         let seed = options.seed.filter(|seed| *seed != policy.config.seed);
         let tokens = options.max_tokens.filter(|most| Some(*most) != policy.config.max_tokens);
         let mut question = Question::new(id, seed, tokens, Arc::clone(shared));
@@ -336,6 +345,10 @@ impl Voter {
     fn follow(&mut self, handle: Handle, change: Change, landed: u32, actions: &mut Vec<Action>) {
         let Some(question) = self.questions.get_mut(handle) else { return };
         let done = change.decided;
+        if done && question.teaches() {
+            self.known.observe(question.tally());
+            self.shares = self.known.shares();
+        }
         decided(handle, question, change, actions);
         if let Some(schedule) = &mut self.schedule {
             let slot = slot_of(handle);
@@ -424,6 +437,11 @@ impl Voter {
     /// Handles of all questions held, by slot.
     pub fn handles(&self) -> impl Iterator<Item = Handle> {
         self.questions.handles()
+    }
+
+    /// Sets what the pool knew when a question was opened, for a replay.
+    pub(crate) fn recall(&mut self, shares: Vec<u8>) {
+        self.shares = shares;
     }
 
     /// Lets launches come from [`Voter::grant`] alone, as a replay does.

@@ -168,6 +168,20 @@ impl Question {
         own.or(self.policy().config.max_tokens)
     }
 
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What the pool knew when this question was opened.
+    pub(crate) fn shares(&self) -> &[u8] {
+        self.shared.stops.shares().unwrap_or_default()
+    }
+
+    /// Whether later questions may learn from the tally.
+    pub(crate) fn teaches(&self) -> bool {
+        self.shared.stops.shares().is_some()
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.stop != Stop::Running
     }

@@ -20,14 +20,17 @@ pub mod posterior;
 pub mod ppr;
 pub mod predictive;
 pub mod share;
+pub mod urn;
 
 use crate::tally::{KeyId, Tally};
-use best::BestTable;
+use best::Best;
 use beta::BetaTable;
 use ppr::PprTable;
 use predictive::PredictiveTable;
 use std::fmt;
+use std::sync::Arc;
 use trivium_core::{Error, Result};
+use urn::UrnTable;
 
 /// The names that [`Rule::parse`] knows.
 pub const NAMES: &[&str] = &[
@@ -47,6 +50,7 @@ pub const NAMES: &[&str] = &[
     "least:N",
     "rpc",
     "best",
+    "urn",
 ];
 
 /// One stop rule.
@@ -97,6 +101,8 @@ pub enum Rule {
     Rpc,
     /// The recommended rule without side information, see [`best`].
     Best,
+    /// Optimal stopping of one question by itself, see [`urn`].
+    Urn,
 }
 
 impl Rule {
@@ -121,6 +127,7 @@ impl Rule {
             "locked" => Self::Locked,
             "rpc" => Self::Rpc,
             "best" => Self::Best,
+            "urn" => Self::Urn,
             "beta" => Self::Beta(args.level(0.95)?),
             "dirichlet" => Self::Dirichlet(args.level(0.95)?),
             "esc" => Self::Esc(args.count(5)?),
@@ -175,6 +182,7 @@ impl Rule {
             Self::Least(_) => "least",
             Self::Rpc => "rpc",
             Self::Best => "best",
+            Self::Urn => "urn",
         }
     }
 
@@ -193,6 +201,7 @@ impl Rule {
                 | Self::Ppr(_)
                 | Self::Double(_)
                 | Self::Best
+                | Self::Urn
         )
     }
 
@@ -206,7 +215,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match *self {
-            Self::Majority | Self::Locked | Self::Rpc | Self::Best => Ok(()),
+            Self::Majority | Self::Locked | Self::Rpc | Self::Best | Self::Urn => Ok(()),
             Self::Beta(x) | Self::Dirichlet(x) | Self::Ppr(x) | Self::Double(x) => {
                 write!(f, ":{x}")
             }
@@ -305,7 +314,8 @@ enum Table {
     Beta(BetaTable),
     Ppr(PprTable),
     Predictive(PredictiveTable),
-    Best(BestTable),
+    Best(Best),
+    Urn(Arc<UrnTable>),
 }
 
 /// The rules of one policy, compiled for one budget: immutable and shared.
@@ -337,7 +347,8 @@ impl Stops {
                 Rule::Predictive(level, prior) => {
                     Table::Predictive(PredictiveTable::new(level, prior, budget))
                 }
-                Rule::Best => Table::Best(BestTable::new(budget)),
+                Rule::Best => Table::Best(Best::new(budget)),
+                Rule::Urn => Table::Urn(Arc::new(UrnTable::new(budget))),
                 _ => Table::None,
             };
             (rule, table)
@@ -350,6 +361,29 @@ impl Stops {
     #[must_use]
     pub fn with_open_ties(self) -> Self {
         Self { strict: true, ..self }
+    }
+
+    /// The same rules for a question of a pool that has learned these weights of types; `None` where
+    /// nothing changes.
+    #[must_use]
+    pub fn knowing(&self, shares: &[u8]) -> Option<Self> {
+        (self.shares()? != shares).then(|| {
+            let mut stops = self.clone();
+            for (_, table) in stops.rules.iter_mut().flatten() {
+                if let Table::Best(best) = table {
+                    *best = best.knowing(shares);
+                }
+            }
+            stops
+        })
+    }
+
+    /// Weights of types that the rule [`best`] uses, empty for equal ones; `None` without that rule.
+    pub fn shares(&self) -> Option<&[u8]> {
+        self.rules.iter().flatten().find_map(|(_, table)| match table {
+            Table::Best(best) => Some(best.shares()),
+            _ => None,
+        })
     }
 
     /// Whether to stop with `rest` traces of the budget outstanding. Constant time for most rules;
@@ -387,6 +421,7 @@ impl Stops {
             (_, Table::Ppr(table)) => fresh && table.stops(a, b),
             (_, Table::Predictive(table)) => fresh && table.stops(a, b, rest),
             (_, Table::Best(table)) => fresh && table.stops(tally, rest),
+            (_, Table::Urn(table)) => fresh && table.stops(tally, rest),
             (Rule::Esc(window), _) => esc::stops(tally, window),
             (Rule::Double(share), _) => double::stops(tally, share, self.first_look()),
             (Rule::Share(share, least), _) => {
@@ -477,6 +512,7 @@ impl Stops {
             (_, Table::Ppr(table)) => table.need(a, b),
             (_, Table::Predictive(table)) => table.need(a, b, rest),
             (_, Table::Best(table)) => table.need(tally, rest),
+            (_, Table::Urn(table)) => table.need(tally, rest),
             (Rule::Esc(window), _) => esc::need(tally, window),
             (Rule::Double(_), _) => double::need(tally, self.first_look()),
             (Rule::Share(_, least) | Rule::Least(least), _) => {
@@ -532,6 +568,7 @@ mod tests {
             "agree:3",
             "rpc",
             "best",
+            "urn",
         ] {
             assert_eq!(Rule::parse(name).unwrap().to_string(), name);
         }
@@ -559,7 +596,7 @@ mod tests {
             next in prop::collection::vec(prop::option::weighted(0.9, 0u32..4), 40),
             greedy in any::<bool>(),
             bare in any::<bool>(),
-            which in 0usize..13,
+            which in 0usize..14,
         ) {
             let rules = [
                 Rule::Majority,
@@ -575,6 +612,7 @@ mod tests {
                 Rule::Best,
                 Rule::Least(9),
                 Rule::Agree(3),
+                Rule::Urn,
             ];
             let stops = Stops::new(&[rules[which]], 40, bare);
             let mut tally = Tally::default();

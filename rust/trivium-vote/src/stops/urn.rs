@@ -1,4 +1,4 @@
-//! The recommended rule without side information: optimal stopping under a simple model.
+//! Optimal stopping of one question by itself, under a simple model.
 //!
 //! Own. A fixed level of confidence spends its errors badly: near the end of the budget one more
 //! look is nearly free, at the beginning it is the first of many. So the price is fixed instead.
@@ -30,14 +30,14 @@ pub const MAX_BUDGET: u32 = 64;
 
 /// The rule compiled for a budget.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BestTable {
+pub struct UrnTable {
     budget: u32,
     /// Whether to stop, a bit a state: `2 * index + leader is older`.
     stop: Vec<u64>,
     far: Option<PredictiveTable>,
 }
 
-impl BestTable {
+impl UrnTable {
     /// The rule for a budget. Time and memory grow with its fourth power, 0.3 million states at 40.
     pub fn new(budget: u32) -> Self {
         if budget > MAX_BUDGET {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn it_contains_the_tie_aware_lock() {
-        let table = BestTable::new(20);
+        let table = UrnTable::new(20);
         for a in 1..=20u32 {
             for b in 0..=a.min(20 - a) {
                 for rest in 0..=20 - a - b {
@@ -159,11 +159,11 @@ mod tests {
 
     #[test]
     fn it_looks_longer_where_looking_is_cheap() {
-        let table = BestTable::new(40);
+        let table = UrnTable::new(40);
         let first = (1..40).find(|&a| table.at(a, 0, 0, 40 - a, true));
         assert!((3..=7).contains(&first.unwrap()), "{first:?}");
         // A lead of two with two traces left is worth a look, unless ties are safe.
         assert!(!table.at(19, 18, 0, 3, true) && table.at(20, 17, 0, 3, true));
-        assert!(BestTable::new(200).at(12, 0, 0, 188, true));
+        assert!(UrnTable::new(200).at(12, 0, 0, 188, true));
     }
 }
