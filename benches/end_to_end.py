@@ -6,14 +6,17 @@ Every engine continues the same held-out prompts (code, records, arithmetic) wit
 model, float32, one thread, one request at a time, at temperature 0 and 0.8. Rounds are interleaved:
 each engine runs a prompt before any runs the next, and every engine goes first in turn. Reported:
 
-- tokens per target pass, the prefill counted as a pass for all, counted by a hook on the model;
-- the plain loop's time over the engine's, medians over prompts of the fastest of the rounds.
+- tokens per target pass, the prefill counted as a pass for all, and passes of the draft model per
+  target pass, counted by hooks on the models;
+- the plain loop's time over the engine's, medians over prompts of the fastest of the rounds, in
+  processor time of the one thread, which other programs of the machine do not lengthen.
 
 Engines: transformers' greedy or sampling loop (``plain``, the yardstick of time), its prompt lookup
 (10 tokens) and its assisted generation with the shipped draft model (its defaults); trivium's loop
 without drafts, with stores that start empty for every prompt (``cold``), with stores that the texts
-of other prompts of the kind taught before (``warm``), and each with the draft model. At temperature
-0 all texts are equal up to rounding of the model; how many were is in the JSON.
+of other prompts of the kind taught before (``warm``), and each with the draft model. Speculators
+and draft settings live as long as the run, as in a server: they learn what passes cost. At
+temperature 0 all texts are equal up to rounding of the model; how many were is in the JSON.
 """
 
 from __future__ import annotations
@@ -68,19 +71,25 @@ class Bench:
         self.torch, self.tokens = torch, tokens
         self.target, self.tokenizer = tinylm.load("target")
         self.draft, _ = tinylm.load("draft")
-        self.passes = Passes(self.target)
+        self.passes, self.drafts = Passes(self.target), Passes(self.draft)
         self.stores: dict[float, Speculator] = {}
+        self.cold: dict[float, Speculator] = {}
+        self.drafters: dict[tuple[str, float], DraftModel] = {}
 
     def speculator(self, engine: str, temperature: float) -> Speculator | None:
         if "plain" in engine:
             return None
-        if "cold" in engine:
-            return Speculator(self.target.config.vocab_size, max_nodes=32, policy="full")
+        if "cold" in engine:  # nothing is kept of any text
+            return self.cold[temperature]
         return self.stores[temperature]
+
+    def _fresh(self) -> Speculator:
+        return Speculator(self.target.config.vocab_size, max_nodes=32)
 
     def teach(self, prompts: list[list[int]], temperature: float) -> None:
         """Fill stores with texts of prompts that are not measured."""
-        spec = Speculator(self.target.config.vocab_size, max_nodes=32, policy="full")
+        self.drafters = {}
+        self.cold[temperature], spec = self._fresh(), self._fresh()
         for i, prompt in enumerate(prompts):
             generate(
                 self.target,
@@ -96,7 +105,8 @@ class Bench:
         """New tokens, passes and seconds."""
         torch = self.torch
         self.passes.take()
-        start = time.perf_counter()
+        self.drafts.take()
+        start = time.process_time()
         if engine.startswith("transformers"):
             torch.manual_seed(seed)
             options: dict[str, Any] = {"do_sample": temperature > 0}
@@ -119,7 +129,9 @@ class Bench:
         else:
             drafts = None
             if "draft model" in engine:
-                drafts = DraftModel(self.draft, num_tokens=20, min_prob=0.2)
+                drafts = self.drafters.setdefault(
+                    (engine, temperature), DraftModel(self.draft, num_tokens=20)
+                )
             new = generate(
                 self.target,
                 [prompt],
@@ -130,8 +142,8 @@ class Bench:
                 seed=seed,
                 keep=False,  # a repeated prompt must not meet its own text
             ).new_tokens[0]
-        seconds = time.perf_counter() - start
-        return new, self.passes.take(), seconds
+        seconds = time.process_time() - start
+        return new, self.passes.take(), seconds, self.drafts.take()
 
 
 def measure(prompts: int, warm: int, tokens: int, rounds: int) -> list[dict[str, Any]]:
@@ -170,6 +182,7 @@ def measure(prompts: int, warm: int, tokens: int, rounds: int) -> list[dict[str,
                         "kind": kind,
                         "engine": engine,
                         "tokens_per_pass": count / passes,
+                        "draft_passes_per_pass": sum(r[-1][3] for r in runs[engine]) / passes,
                         "speedup": statistics.median(
                             b / f for b, f in zip(base, fastest, strict=True)
                         ),
@@ -192,6 +205,7 @@ def table(results: list[dict[str, Any]]) -> str:
     for engine in ENGINES:
         cells = [
             f"{by[*c, engine]['tokens_per_pass']:.2f} / {by[*c, engine]['speedup']:.2f}x"
+            f" / {by[*c, engine]['draft_passes_per_pass']:.1f}"
             for c in columns
         ]
         lines.append(f"| {engine} | {' | '.join(cells)} |")
@@ -207,7 +221,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     results = measure(args.prompts, args.warm, args.tokens, args.rounds)
-    print("tokens per target pass / speed-up over transformers plain")
+    print("tokens a target pass / speed-up over transformers plain / draft passes a target pass")
     print(table(results))
     if args.json:
         options = vars(args) | {"json": None}

@@ -105,7 +105,7 @@ def test_the_borrowed_cache_gives_the_rows_of_the_view(shipped, monkeypatch):
 
     monkeypatch.setattr(Exiting, "_grow", spy)
     spec = Speculator(target.config.vocab_size, max_nodes=6, policy="full")
-    draft = EarlyExit(3, policy=None, num_tokens=3)
+    draft = EarlyExit(3, policy=None, num_tokens=3, always=True)
     generate(
         target,
         prompts,

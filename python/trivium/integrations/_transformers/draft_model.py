@@ -77,6 +77,7 @@ class Drafting(Drafter):
         self._prompts, self._vocab_size = opening.prompts, opening.vocab_size
         self._num_tokens, self._width = settings.num_tokens, settings.width
         self._min_prob, self._min_top = settings.min_prob, 0.0
+        self._min_node, self._always = settings.min_node, settings.always
         self._law = self.law = draft_law(settings.law, opening.verifier)
         self._laws = Laws(self._law, opening)
         self._retrieval = settings.retrieval
@@ -84,13 +85,26 @@ class Drafting(Drafter):
         self._stopping = None if settings.policy is None else Stopping(settings.policy)
         self._rows: list[int] = []  # request of each row of the cache
         self._cached: list[list[int]] = []
+        self._agreement, self._pace = settings.agreement, settings.pace
+        self._paced = False  # whether this step's times are known
         self._chains: list[list[int]] = []  # drafted in this step
+        self._asked: list[list[float]] = []  # their probabilities under the draft, where known
         self.accepted: list[tuple[int, int]] = []  # tokens drafted and accepted in the last step
         self.calls = 0
 
     def draft(self, batch: TreeBatch, active: Sequence[Row]) -> tuple[TreeBatch, Any]:
         """Add the draft model's tokens to the trees; the draft law's rows where it has any."""
+        self._paced = True
+        self._pace.begin()
+        # Drawn drafts stand alone: without them a step of the law verifiers has none.
+        free = self._law != "iid" and self._retrieval is None and not self._always
+        if free and not self._pace.pays([r.law for r in active], _expected(batch, len(active))):
+            self._chains, self._asked = [[] for _ in active], []
+            self._pace.end(0)
+            return batch, None
+        calls = self.calls
         grown = self.grown(active)
+        self._pace.end(self.calls - calls)
         if self._law == "iid":
             return drawn(active, grown.tokens, grown.parents, grown.laws, self._vocab_size)
         if self._retrieval is not None:
@@ -101,6 +115,7 @@ class Drafting(Drafter):
 
     def grown(self, active: Sequence[Row]) -> Grown:
         """Draft for these requests."""
+        self._asked = []
         texts = [self._text(r) for r in active]
         self._follow(active, texts)
         depth = self._num_tokens
@@ -118,14 +133,23 @@ class Drafting(Drafter):
         nodes: Sequence[Any],
         logits: Any,
     ) -> None:
-        """Tell the policy how many tokens of each chain were emitted, and keep what was missed."""
+        """Count what was emitted of each chain, tell the policy, and keep what was missed."""
+        if self._paced:
+            self._pace.verified()
         self.accepted = []
-        for request, chain, said, rows in zip(active, self._chains, new, nodes, strict=True):
+        each = zip(active, self._chains, self._asked or [[] for _ in active], new, strict=True)
+        for (request, chain, asked, said), rows in zip(each, nodes, strict=True):
+            for token, p, truth in zip(chain, asked, said, strict=False):
+                self._agreement.report(request.law, p, emitted=token == truth)
+                if token != truth:
+                    break
             accepted = next(
                 (i for i, (x, y) in enumerate(zip(chain, said, strict=False)) if x != y),
                 min(len(chain), len(said)),
             )
             self.accepted.append((len(chain), accepted))
+            if self._paced and chain:
+                self._pace.report(request.law, accepted)
             if self._stopping is not None:
                 self._stopping.report(request, len(chain), accepted)
             if self._replay is not None:
@@ -193,6 +217,7 @@ class Drafting(Drafter):
         scores: list[list[float]] = [[1.0] for _ in texts]
         laws: list[list[Any]] = [[] for _ in texts]  # rows of q along each chain
         self._chains = [[] for _ in texts]
+        self._asked = [[] for _ in texts]
         tip = [0] * n
         most = [depth] * n
         if self._stopping is not None:
@@ -221,14 +246,20 @@ class Drafting(Drafter):
                     best = np.argpartition(-q, self._width - 1)[: self._width]
                     branches += [int(t) for t in best if t != chosen and q[t] > 0]
                 laws[b].append(q)
-                parent = tip[b]
+                parent, asked = tip[b], float(q[chosen])
+                agreed = self._agreement(active[b].law, asked)
+                tip[b] = len(tokens[b])
                 for token in branches[: self._width]:
-                    if token == chosen:
-                        tip[b] = len(tokens[b])
+                    # Runners-up share what the chosen one leaves.
+                    rest = (1 - agreed) * float(q[token]) / max(1 - asked, 1e-6)
+                    p = agreed if token == chosen else min(1.0, rest)
+                    if token != chosen and above * p < self._min_node:
+                        continue
                     tokens[b].append(token)
                     parents[b].append(parent)
-                    scores[b].append(above * float(q[token]))
+                    scores[b].append(above * p)
                 self._chains[b].append(chosen)
+                self._asked[b].append(asked)
                 # Stopping looks at the row and at tokens that are included: legal for any law.
                 sure = float(q.max()) if self._law == "iid" else scores[b][tip[b]]
                 going[b] = sure >= self._min_prob and level + 1 < most[b]
@@ -242,3 +273,9 @@ class Drafting(Drafter):
             tips = [tokens[b][tip[b]] for b in range(n)]
             feed = [[t] if self._words is None else [self._words.word(t)] for t in tips]
         return Grown(tokens, parents, scores, laws)
+
+
+def _expected(batch: TreeBatch, requests: int) -> list[float]:
+    """Tokens expected of each request's tree."""
+    cu, scores = batch.cu_nodes, batch.scores
+    return [float(scores[cu[b] + 1 : cu[b + 1]].sum()) for b in range(requests)]

@@ -102,9 +102,11 @@ def decode(
         )
         if control is not None:
             batch = control.draft(batch, active)
-        q = None
+        q, drafted = None, 0.0
         if drafting is not None:
+            before = time.perf_counter()
             batch, q = drafting.draft(batch, active)
+            drafted = time.perf_counter() - before
         batch = host.fit(batch)
         if drafting is None:
             logits = host.forward(batch, [r.end for r in active])
@@ -132,9 +134,10 @@ def decode(
                 out.truncate(b, n)
         spec.commit(out)
         host.keep(out.kv_gather, out.cu_tokens, [b for b, end in enumerate(ends) if not end[1]])
-        # The whole step, not the pass alone: drafting, masks and cache rows cost by the node too.
+        # The whole step, not the pass alone: masks and cache rows cost by the node too. A drafter's
+        # own passes do not depend on how many nodes the stores add.
         if timed:  # the first step of a call pays for warming up
-            spec.observe_forward(int(batch.cu_nodes[-1]), time.perf_counter() - start)
+            spec.observe_forward(int(batch.cu_nodes[-1]), time.perf_counter() - start - drafted)
         timed = True
         totals.steps += len(active)
         for b, (r, (n, reason)) in enumerate(zip(active, ends, strict=True)):

@@ -5,10 +5,12 @@ Each class is plain data with ``open(opening)``, which makes the drafter of one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trivium.errors import InputError
+from trivium.integrations._transformers.agreement import Agreement
+from trivium.integrations._transformers.pace import Pace
 from trivium.words import StringMatch, StringRejection, Words
 
 if TYPE_CHECKING:
@@ -73,8 +75,11 @@ class DraftModel:
     width : int
         Nodes a level: the drafted token and its runners-up (not with ``law="iid"``).
     min_prob : float
-        A draft ends after the token with which its path falls below this probability under the
-        draft model; with ``law="iid"`` after the row whose best token does.
+        A draft ends after the token with which its path falls below this probability of being
+        emitted, as far as earlier steps tell (the object goes on learning across calls); with
+        ``law="iid"`` after the row whose best token falls below it under the draft model.
+    min_node : float
+        Runners-up less likely than this to be emitted are not verified.
     law : "auto", "shared", "point_mass" or "iid"
         How tokens are chosen. ``"shared"``: as the draft model itself would emit them under the
         request's noise, so that where the models agree the texts do; keeps the path promise.
@@ -92,23 +97,33 @@ class DraftModel:
         Prunes what the stores proposed by this model's law, and fuses both trees (RASD).
     replay : trivium.replay.ReplayStore, optional
         Keeps what the draft model should learn from.
+    always : bool
+        Draft in every step. Otherwise steps in which the stores' drafts are expected to give more
+        tokens a second alone go without, by what earlier steps took and gave.
     """
 
     model: Any
     num_tokens: int = 8
     width: int = 3
     min_prob: float = 0.2
+    min_node: float = 0.05
     law: str = "auto"
     policy: str | Policy | Controller | None = None
     words: Words | None = None
     inner: Speculator | None = None
     retrieval: Retrieval | None = None
     replay: ReplayStore | None = None
+    always: bool = False
+    agreement: Agreement = field(default_factory=Agreement, init=False, repr=False, compare=False)
+    pace: Pace = field(default_factory=Pace, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.num_tokens < 1 or self.width < 1 or not 0 <= self.min_prob <= 1:
-            raise InputError("DraftModel: num_tokens, width from 1 on, min_prob within 0..1")
+        shares = (self.min_prob, self.min_node)
+        if self.num_tokens < 1 or self.width < 1 or not all(0 <= p <= 1 for p in shares):
+            raise InputError(
+                "DraftModel: num_tokens, width from 1 on, min_prob, min_node within 0..1"
+            )
         if self.law not in _LAWS:
             raise InputError(f"DraftModel: law {self.law!r} does not exist")
 
@@ -187,7 +202,7 @@ class EarlyExit:
         draft length and threshold (DEL).
     num_tokens : int
         Longest draft.
-    width, min_prob, law
+    width, min_prob, min_node, law, always
         As in `DraftModel`.
     policy : str, control.Policy or control.Controller, optional
         Ends a chain: ``"kangaroo"`` behind a token whose law was unsure, ``"thompson"`` (EESD).
@@ -199,15 +214,22 @@ class EarlyExit:
     num_tokens: int = 6
     width: int = 3
     min_prob: float = 0.0
+    min_node: float = 0.05
     law: str = "auto"
     policy: str | Policy | Controller | None = "kangaroo"
     adapter: Any | None = None
+    always: bool = False
+    agreement: Agreement = field(default_factory=Agreement, init=False, repr=False, compare=False)
+    pace: Pace = field(default_factory=Pace, init=False, repr=False, compare=False)
     words = model = inner = retrieval = replay = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.num_tokens < 1 or self.width < 1 or not 0 <= self.min_prob <= 1:
-            raise InputError("EarlyExit: num_tokens, width from 1 on, min_prob within 0..1")
+        shares = (self.min_prob, self.min_node)
+        if self.num_tokens < 1 or self.width < 1 or not all(0 <= p <= 1 for p in shares):
+            raise InputError(
+                "EarlyExit: num_tokens, width from 1 on, min_prob, min_node within 0..1"
+            )
         if self.law not in _LAWS:
             raise InputError(f"EarlyExit: law {self.law!r} does not exist")
         if not isinstance(self.layers, int) and not self.layers:
@@ -252,6 +274,9 @@ class LayerSkip:
     min_prob: float = 0.0
     law: str = "auto"
     policy: str | Policy | Controller | None = "swift"
+    agreement: Agreement = field(default_factory=Agreement, init=False, repr=False, compare=False)
+    pace: Pace = field(default_factory=Pace, init=False, repr=False, compare=False)
+    min_node, always = 0.0, True
     words = model = inner = retrieval = replay = None
 
     def __post_init__(self) -> None:
@@ -389,7 +414,9 @@ class Cascade:
     alpha: float = 0.1
     num_tokens: int = 4
     law: str = "auto"
-    width, min_prob = 1, 0.0
+    agreement: Agreement = field(default_factory=Agreement, init=False, repr=False, compare=False)
+    pace: Pace = field(default_factory=Pace, init=False, repr=False, compare=False)
+    width, min_prob, min_node, always = 1, 0.0, 0.0, True
     policy = words = inner = retrieval = replay = None
 
     def __post_init__(self) -> None:
