@@ -41,12 +41,21 @@ def shipped():
         for kind in tinylm.KINDS
         for case in tinylm.prompts(kind)[:1]
     ]
-    texts = generate(target, prompts, temperature=0, max_new_tokens=32, eos_token_id=[]).sequences
+    texts = generate(target, prompts, temperature=0, max_new_tokens=20, eos_token_id=[]).sequences
     return target, prompts, texts
+
+
+FITTED = {}
 
 
 def adapter(target, texts, layers):
     """A linear map from the exit's states to the last layer's, fitted to these texts."""
+    if layers not in FITTED:
+        FITTED[layers] = fit(target, texts, layers)
+    return FITTED[layers]
+
+
+def fit(target, texts, layers):
     before, after = [], []
     for text in texts:
         ids = torch.tensor([text])
@@ -79,7 +88,7 @@ def test_texts_are_those_of_the_plain_loop(shipped, kind, temperature):
         "eesd": EarlyExit(3, adapter=fitted, policy=control.Controller("thompson")),
         "del": EarlyExit([2, 3, 5], adapter=fitted, policy=None),
     }[kind]
-    options = {"max_new_tokens": [16, 11, 7], "temperature": temperature, "seed": 5}
+    options = {"max_new_tokens": [12, 9, 6], "temperature": temperature, "seed": 5}
     plain = generate(target, prompts, **options)
     spec = Speculator(target.config.vocab_size, max_nodes=4, policy="full")
     fast = generate(target, prompts, speculator=spec, draft_model=draft, **options)

@@ -35,7 +35,7 @@ def shipped():
         for kind in tinylm.KINDS
         for case in tinylm.prompts(kind)[:1]
     ]
-    texts = generate(target, prompts, temperature=0, max_new_tokens=48, eos_token_id=[]).sequences
+    texts = generate(target, prompts, temperature=0, max_new_tokens=28, eos_token_id=[]).sequences
     return target, prompts, texts
 
 

@@ -48,8 +48,7 @@ def law_of(model, prompt, n):
     return law
 
 
-@pytest.mark.parametrize("verifier", ["block", "token"])
-def test_an_eagle_like_network_keeps_the_law(verifier):
+def test_an_eagle_like_network_keeps_the_law():
     """Statistical: it guesses from the target's hidden state and draws with its own noise."""
     target = tiny()
     rng = np.random.default_rng(0)
@@ -72,12 +71,12 @@ def test_an_eagle_like_network_keeps_the_law(verifier):
 
     out = generate(
         target,
-        [[1, 2]] * 400,
-        speculator=Speculator(4, sources=[], max_nodes=1, verifier=verifier),
+        [[1, 2]] * 250,
+        speculator=Speculator(4, sources=[], max_nodes=1, verifier="block"),
         draft_model=HostDrafter(HostDraft.of("mtp"), propose, states=True),
         max_new_tokens=3,
         eos_token_id=[],
-        seed=list(range(400)),
+        seed=list(range(250)),
     )
     law = law_of(target, [1, 2], 3)
     counts = dict.fromkeys(law, 0)
