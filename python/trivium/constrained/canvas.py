@@ -68,7 +68,8 @@ class Canvas:
         A pattern, choices, EBNF or GBNF rules, or a combination of these.
     lengths : {"bytes", "free", "exact"}, optional
         How neighbouring masked positions are read. ``"free"``: any text, for models whose gaps may
-        grow. ``"bytes"``: text of at least one byte a position and at most the longest token's.
+        grow. ``"bytes"``: text of at least one byte a position and, in gaps of at most 64 bytes, at
+        most the longest token's.
         ``"exact"``: one token each; the vocabulary's trie is copied for every masked position, so
         it suits small vocabularies and few positions.
     open_end : bool, optional

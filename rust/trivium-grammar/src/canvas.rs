@@ -40,14 +40,15 @@ use trivium_core::{Error as Core, TokenId, Vocabulary};
 pub enum Lengths {
     /// Neighbouring masked positions are any text.
     Free,
-    /// They are a text of at least one byte a position, at most the longest token's.
+    /// They are a text of at least one byte a position and, in gaps of at most 64 bytes, at most the
+    /// longest token's.
     Bytes,
     /// Each is one token of the vocabulary: a copy of its trie a position.
     Exact,
 }
 
-/// Longest gap in bytes whose upper bound is kept.
-const LONGEST_CHAIN: usize = 1024;
+/// Longest gap in bytes whose upper bound is kept: each byte is a state.
+const LONGEST_CHAIN: usize = 64;
 
 /// A grammar ready to be intersected with canvases. Immutable but for states of its lexemes.
 #[derive(Debug)]
