@@ -66,10 +66,11 @@ class Canvas:
     ----------
     grammar : GrammarMask
         A pattern, choices, EBNF or GBNF rules, or a combination of these.
-    lengths : {"bytes", "free", "exact"}, optional
+    lengths : {"free", "bytes", "exact"}, optional
         How neighbouring masked positions are read. ``"free"``: any text, for models whose gaps may
         grow. ``"bytes"``: text of at least one byte a position and, in gaps of at most 64 bytes, at
-        most the longest token's.
+        most the longest token's; the gaps' bytes count as the canvas's, and the cost is up to
+        cubic in these, so it suits canvases of some dozens of tokens.
         ``"exact"``: one token each; the vocabulary's trie is copied for every masked position, so
         it suits small vocabularies and few positions.
     open_end : bool, optional
@@ -88,7 +89,8 @@ class Canvas:
     --------
     >>> from trivium import GrammarMask, Vocabulary
     >>> vocab = Vocabulary([b"(", b")", b"a", b""], eos=[3])
-    >>> canvas = Canvas(GrammarMask.grammar('root ::= "(" root ")" | "a"', vocab))
+    >>> g = GrammarMask.grammar('root ::= "(" root ")" | "a"', vocab)
+    >>> canvas = Canvas(g, lengths="bytes")
     >>> canvas.completable([0, -1, -1, 1]), canvas.completable([-1, 1, 2, -1])
     (False, False)
     >>> canvas.completable([0, -1, -1, -1, 1]), canvas.completable([-1, 2, -1, -1])
@@ -101,7 +103,7 @@ class Canvas:
         self,
         grammar: GrammarMask,
         *,
-        lengths: Literal["bytes", "free", "exact"] = "bytes",
+        lengths: Literal["free", "bytes", "exact"] = "free",
         open_end: bool = False,
         max_items: int = 5_000_000,
         **budgets: Unpack[Budgets],

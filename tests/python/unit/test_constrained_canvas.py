@@ -60,7 +60,8 @@ def languages():
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_exact_canvases_are_those_with_a_filling(name, languages):
     canvas = Canvas(GRAMMARS[name], lengths="exact")
-    bytes_canvas = Canvas(GRAMMARS[name])
+    bytes_canvas = Canvas(GRAMMARS[name], lengths="bytes")
+    free_canvas = Canvas(GRAMMARS[name])
     open_canvas = Canvas(GRAMMARS[name], lengths="exact", open_end=True)
     language = languages[name]
     prefixes = {t[:i] for t in language for i in range(len(t) + 1)}
@@ -76,6 +77,7 @@ def test_exact_canvases_are_those_with_a_filling(name, languages):
             assert canvas.completable(tokens) == want, tokens
             if want:  # what can be filled is never refused
                 assert bytes_canvas.completable(tokens)
+                assert free_canvas.completable(tokens)
             # Behind the canvas a text may go on, unless it has ended.
             going = [VOCAB.decode(list(full)) for full in fillings(tokens) if EOS not in full]
             longer = any(t in prefixes for t in going if len(t) <= 4)
@@ -113,7 +115,7 @@ def test_free_canvases_are_those_with_a_text(name, languages):
 
 def test_bytes_need_a_byte_a_position_and_at_most_a_token(languages):
     g = GrammarMask.choices(["(a)", "(aaaaaaaa)"], VOCAB)
-    canvas = Canvas(g)
+    canvas = Canvas(g, lengths="bytes")
     assert canvas.completable([0, MASK, 1])
     assert not canvas.completable([0, MASK, MASK, 1])  # free length would say yes
     assert Canvas(g, lengths="free").completable([0, MASK, MASK, 1])
@@ -199,7 +201,7 @@ def test_misuse_and_limits():
     with pytest.raises(UnsupportedPattern, match="checker"):
         Canvas(GrammarMask.checker(lambda text, complete: True, VOCAB))
     with pytest.raises(LimitExceeded, match="max_items"):
-        Canvas(GRAMMARS["ambiguous"], max_items=20).completable([MASK] * 9)
+        Canvas(GRAMMARS["ambiguous"], lengths="bytes", max_items=20).completable([MASK] * 9)
     with pytest.raises(LimitExceeded, match="max_states"):
         Canvas(GRAMMARS["ambiguous"], lengths="exact", max_states=30).completable([MASK] * 30)
 
