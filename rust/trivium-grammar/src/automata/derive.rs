@@ -155,21 +155,21 @@ impl Arena {
                 Expr::Inter(ref members) => {
                     let members = members.clone();
                     for (class, rest) in self.inter_heads(&members, here) {
-                        let rest = self.concat(rest, then);
+                        let rest = self.append(rest, then);
                         to.out.push((class, rest));
                     }
                     return;
                 }
                 Expr::Not(x) => {
                     for (class, rest) in self.not_heads(x, here) {
-                        let rest = self.concat(rest, then);
+                        let rest = self.append(rest, then);
                         to.out.push((class, rest));
                     }
                     return;
                 }
                 Expr::Spell { inner, ctx, how } => {
                     for (class, rest) in self.spelled_heads(inner, ctx, how) {
-                        let rest = self.concat(rest, then);
+                        let rest = self.append(rest, then);
                         to.out.push((class, rest));
                     }
                     return;
@@ -244,6 +244,26 @@ impl Arena {
     }
 
     fn inter_heads(&mut self, members: &[ExprId], here: Here<'_>) -> Vec<(ClassId, ExprId)> {
+        // A length interval has every character in one class: the other's blocks stay as they are.
+        if let [a, b] = *members {
+            for (interval, other) in [(a, b), (b, a)] {
+                let Some((min, max)) = self.length_interval(interval) else { continue };
+                let less = if max == INF { INF } else { max - 1 };
+                let left = self.of_length(min.saturating_sub(1), less);
+                let blocks = self.disjoint(other, here.at, here.within, here.ctx);
+                let mut out = Vec::with_capacity(blocks.len());
+                for &(class, rest) in blocks.iter() {
+                    let rest = self.inter(&[rest, left]);
+                    if self.spend(1) {
+                        return Vec::new();
+                    }
+                    if rest != EMPTY {
+                        out.push((class, rest));
+                    }
+                }
+                return out;
+            }
+        }
         let mut acc: Vec<(Arc<[Range]>, Vec<ExprId>)> = Vec::new();
         for (i, &m) in members.iter().enumerate() {
             let blocks = self.disjoint(m, here.at, here.within, here.ctx);

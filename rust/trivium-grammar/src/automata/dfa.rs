@@ -239,6 +239,37 @@ impl Automaton {
         })
     }
 
+    /// The state with the texts that a complement at its head refuses.
+    pub(crate) fn unrefused(&self, state: StateId) -> Result<Option<StateId>> {
+        let mut core = lock(&self.core)?;
+        let Some(&Kind::Boundary(e, _)) = core.states.get(state as usize) else { return Ok(None) };
+        if core.arena.is_plain(e) || !core.arena.is_pure(e) {
+            return Ok(None);
+        }
+        core.check(&self.limits)?;
+        core.arena.refuel();
+        let Some(whole) = core.arena.unrefused(e) else { return Ok(None) };
+        core.arena.check()?;
+        let to = core.place(&self.table, &self.limits, (whole, Ctx::Other))?;
+        Ok((to != DEAD && to != state).then_some(to))
+    }
+
+    /// The state without the length bound that it begins with, the bound and its slack; see
+    /// [`super::loose`].
+    pub(crate) fn loosen(&self, state: StateId, least: u32) -> Result<Option<(StateId, u32, u32)>> {
+        let mut core = lock(&self.core)?;
+        let Some(&Kind::Boundary(e, _)) = core.states.get(state as usize) else { return Ok(None) };
+        if !core.arena.is_pure(e) {
+            return Ok(None);
+        }
+        core.check(&self.limits)?;
+        core.arena.refuel();
+        let Some(loose) = core.arena.loosen(e, least)? else { return Ok(None) };
+        core.arena.check()?;
+        let to = core.place(&self.table, &self.limits, (loose.expr, Ctx::Other))?;
+        Ok((to != DEAD).then_some((to, loose.room, loose.slack)))
+    }
+
     /// The loop at a state, looked for when it is first asked for.
     pub(crate) fn run(&self, state: StateId) -> Result<Option<&Run>> {
         if let Some(known) = self.table.run(state) {

@@ -111,6 +111,8 @@ pub(crate) struct Arena {
     pub(super) live: FxHashMap<(ExprId, Ctx), bool>,
     /// Lengths of pure expressions that had to be searched for.
     pub(super) lengths: FxHashMap<ExprId, Arc<super::live::Found>>,
+    /// Answers of [`Arena::loosen`]'s search.
+    pub(super) furthest: FxHashMap<ExprId, Option<u32>>,
     started: FxHashMap<ExprId, ExprId>,
     /// Answers of [`Arena::nullable`] for nodes with predicates.
     nullable: RefCell<FxHashMap<(ExprId, Ctx, Ctx), bool>>,
@@ -147,6 +149,7 @@ impl Arena {
             blocks: FxHashMap::default(),
             live: FxHashMap::default(),
             lengths: FxHashMap::default(),
+            furthest: FxHashMap::default(),
             started: FxHashMap::default(),
             nullable: RefCell::default(),
             top: EMPTY,

@@ -17,6 +17,7 @@
 //! | [`expr`], [`boolean`], [`facts`] | nodes, smart constructors, what is known of a node at once |
 //! | [`derive`], [`live`] | derivatives, liveness, emptiness, inclusion, lengths |
 //! | [`spell`], [`number`] | the JSON spelling of a language of texts, numbers by arithmetic |
+//! | [`loops`], [`loose`] | classes that a residual loops over, length bounds that are far away |
 //! | [`look`], [`charset`], [`utf8`] | position predicates, sets of characters, bytes of characters |
 //! | [`dfa`], [`table`] | the lazily built automaton over bytes |
 
@@ -30,6 +31,7 @@ pub(crate) mod facts;
 pub(crate) mod live;
 pub(crate) mod look;
 pub(crate) mod loops;
+pub(crate) mod loose;
 pub(crate) mod markers;
 pub(crate) mod number;
 pub(crate) mod print;

@@ -304,7 +304,7 @@ impl Core {
             b.threads.push(Thread { q, shadow, text: text::NONE, stack });
         }
         // After a key that is not known this one is not known either, to say so at its closing quote.
-        let text = if self.texts.written(written).unknown { text::UNKNOWN } else { text::START };
+        let text = if self.texts.written(written).unknown { text::UNREAD } else { text::START };
         for j in others {
             let q = self.key_state(cx, plan_id, Some(j))?;
             let shadow = self.shadow(cx, plan_id, written)?;

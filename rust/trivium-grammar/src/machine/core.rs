@@ -81,6 +81,8 @@ pub(super) struct Core {
     pub(super) reach: FxHashMap<StateId, Arc<[u64]>>,
     pub(super) key_parts: FxHashMap<(u32, u32), ExprId>,
     pub(super) shadows: FxHashMap<(u32, WrittenId), StateId>,
+    /// Declared and forbidden keys of a plan.
+    pub(super) shadow_bases: FxHashMap<u32, ExprId>,
     pub(super) fresh: FxHashMap<(ExprId, WrittenId), StateId>,
     pub(super) marks: FxHashMap<u32, Marks>,
     pub(super) exits: FxHashMap<(StackId, u32, TextId), Arc<Exit>>,
@@ -107,6 +109,7 @@ impl Core {
             reach: FxHashMap::default(),
             key_parts: FxHashMap::default(),
             shadows: FxHashMap::default(),
+            shadow_bases: FxHashMap::default(),
             fresh: FxHashMap::default(),
             marks: FxHashMap::default(),
             exits: FxHashMap::default(),
@@ -403,8 +406,8 @@ impl Core {
         next.text = self.texts.push(t.text, byte);
         out.push(next);
         let markers = cx.automaton.markers(to)?;
-        // The key may be the one written before that is not known. (Every quote is taken for the
-        // closing one.)
+        // The key may be the one written before that is not known. (Every quote but the first is
+        // taken for the closing one.)
         let mut uncertain = t.text == text::UNKNOWN && byte == b'"';
         if !markers.is_empty() && !is_greedy(markers) {
             for &marker in markers {

@@ -10,7 +10,7 @@
 use super::core::{Core, Cx};
 use super::program::Read;
 use super::run::Inside;
-use super::scan::{Keys, Rests, Scan};
+use super::scan::{Keys, Rests, Scan, Scanned};
 use super::text;
 use super::thread::{Exit, SPECIAL, Thread, holds, intersects};
 use crate::automata::expr::Arena;
@@ -72,12 +72,31 @@ impl Inside {
             .filter(|t| t.reads_text())
             .partition(|t| t.shadow != DEAD && !t.is_offer());
         let mut parts: Vec<Part> = Vec::new();
-        for &t in &shadowed {
+        let mut others = Vec::new();
+        for &t in shadowed.iter().chain(&plain) {
+            // Among several declared keys each has its tokens; where one is left its scan is shared.
+            if t.is_offer() && cx.automaton.sole(t.q)?.is_none() {
+                others.push((t, None));
+                continue;
+            }
+            let Scanned { scan, sole, late, open: tried } = self.scan(cx, t.q)?;
+            if late.is_empty() && (t.shadow == DEAD || t.is_offer()) {
+                others.push((t, Some((scan, sole))));
+                continue;
+            }
             let mut set = Vec::new();
-            let (scan, sole) = self.scan(cx, t.q)?;
             self.cross(cx, (&scan.rests, sole), t, &mut set, &mut open)?;
             set.sort_unstable();
-            let bad = self.bad(cx, t.shadow)?;
+            open.extend_from_slice(&tried);
+            let bad = if t.shadow == DEAD || t.is_offer() {
+                late
+            } else if late.is_empty() {
+                self.bad(cx, t.shadow)?
+            } else {
+                let mut both = [&*self.bad(cx, t.shadow)?, &*late].concat();
+                both.sort_unstable();
+                both.into()
+            };
             parts.push(Part { layer: Arc::clone(&scan.inner), set, bad });
         }
         // A token that one must not complete may be another's.
@@ -104,24 +123,21 @@ impl Inside {
             ops.push(Op::Clear(clear.into()));
         }
         let mut set = Vec::new();
-        for &t in &plain {
-            // Where one key is left its scan is shared; among several each has its tokens.
-            if let Some(offered) = self.core.offered(t).cloned()
-                && cx.automaton.sole(t.q)?.is_none()
-            {
-                let keys = self.keys(cx, t.q)?;
-                self.cross(cx, (&keys.rests, None), t, &mut set, &mut open)?;
-                for (reach, tokens) in &keys.inner {
-                    if intersects(reach, &offered) {
-                        set.extend_from_slice(tokens);
-                    }
+        for (t, scan) in others {
+            if let Some((scan, sole)) = scan {
+                self.cross(cx, (&scan.rests, sole), t, &mut set, &mut open)?;
+                if !scan.inner.is_empty() {
+                    ops.push(Op::Layer(Arc::clone(&scan.inner)));
                 }
                 continue;
             }
-            let (scan, sole) = self.scan(cx, t.q)?;
-            self.cross(cx, (&scan.rests, sole), t, &mut set, &mut open)?;
-            if !scan.inner.is_empty() {
-                ops.push(Op::Layer(Arc::clone(&scan.inner)));
+            let keys = self.keys(cx, t.q)?;
+            self.cross(cx, (&keys.rests, None), t, &mut set, &mut open)?;
+            let Some(offered) = self.core.offered(t) else { continue };
+            for (reach, tokens) in &keys.inner {
+                if intersects(reach, offered) {
+                    set.extend_from_slice(tokens);
+                }
             }
         }
         for t in self.at_rest(cx, threads)? {
@@ -150,12 +166,12 @@ impl Inside {
         Ok((Mask::steps(ops, words), exact))
     }
 
-    fn scan(&mut self, cx: Cx<'_>, q: StateId) -> Result<(Arc<Scan>, Option<u32>)> {
+    fn scan(&mut self, cx: Cx<'_>, q: StateId) -> Result<Scanned> {
         if let Some(known) = self.scans.get(&q) {
             return Ok(known.clone());
         }
-        let scan = cx.index.scan(cx.automaton, q)?;
-        self.bytes += 32;
+        let scan = Scanned::new(cx.index, cx.automaton, q)?;
+        self.bytes += 64 + 4 * (scan.late.len() + scan.open.len());
         self.scans.insert(q, scan.clone());
         Ok(scan)
     }

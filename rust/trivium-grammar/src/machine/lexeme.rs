@@ -220,17 +220,21 @@ impl Core {
         let spec = Arc::clone(&self.objects[plan as usize].spec);
         let keys = Arc::clone(&self.texts.written(written).keys);
         let layout = &cx.program.layout;
-        let q = self.enter(cx, |arena| {
-            let parts: Vec<ExprId> = spec
-                .members
-                .iter()
-                .map(|m| &m.key)
-                .chain(&spec.forbidden)
-                .chain(&*keys)
-                .map(|key| (layout.key)(arena, key, layout.escapes))
-                .collect();
-            arena.union(&parts)
+        let base = self.shadow_bases.get(&plan).copied();
+        let (base, all) = cx.automaton.with_arena(|arena| {
+            let mut any = |keys: &mut dyn Iterator<Item = &Arc<str>>| {
+                let parts: Vec<ExprId> =
+                    keys.map(|key| (layout.key)(arena, key, layout.escapes)).collect();
+                arena.union(&parts)
+            };
+            let declared = &mut spec.members.iter().map(|m| &m.key).chain(&spec.forbidden);
+            let base = base.unwrap_or_else(|| any(declared));
+            let written = any(&mut keys.iter());
+            (base, arena.union(&[base, written]))
         })?;
+        self.shadow_bases.insert(plan, base);
+        self.bytes += 48;
+        let q = cx.automaton.enter(all)?;
         self.shadows.insert((plan, written), q);
         Ok(q)
     }

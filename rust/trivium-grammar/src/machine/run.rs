@@ -7,7 +7,7 @@
 
 use super::core::{Core, Cx};
 use super::program::{Program, Read};
-use super::scan::{Keys, Scan, is_greedy};
+use super::scan::{Keys, Scanned, is_greedy};
 use super::text;
 use super::thread::{END, SPECIAL, Thread};
 use crate::automata::dfa::{Automaton, AutomatonSize};
@@ -42,7 +42,7 @@ pub(super) struct Inside {
     pub(super) steps: FxHashMap<(StateId, TokenId), StateId>,
     /// Bytes that must follow, by state.
     only: FxHashMap<StateId, Option<u8>>,
-    pub(super) scans: FxHashMap<StateId, (Arc<Scan>, Option<u32>)>,
+    pub(super) scans: FxHashMap<StateId, Scanned>,
     pub(super) bad: FxHashMap<StateId, Arc<[TokenId]>>,
     pub(super) keys: FxHashMap<StateId, Arc<Keys>>,
     /// Threads at each depth of a walk; kept for their capacity.

@@ -13,6 +13,8 @@
 //!
 //! Tokens that a slice sets are in `inner`, so their rests are not needed.
 
+mod differ;
+
 use crate::automata::dfa::Automaton;
 use crate::automata::expr::Arena;
 pub(super) use crate::automata::markers::TERMINALS;
@@ -20,10 +22,11 @@ use crate::automata::table::{DEAD, StateId};
 use crate::error::Result;
 use crate::mask::cache::Layer;
 use crate::mask::flat::{Flat, Visit};
-use crate::mask::index::TokenIndex;
+use crate::mask::index::{LONG, TokenIndex};
 use crate::mask::slice::Slice;
 use crate::mask::sliced;
 use crate::mask::words::{Children, Purpose, Words};
+use differ::differ;
 use std::sync::{Arc, OnceLock};
 use trivium_core::TokenId;
 
@@ -53,6 +56,91 @@ pub(super) struct Rests {
 pub(crate) struct Scan {
     pub(super) inner: Arc<Layer>,
     pub(super) rests: Vec<Rests>,
+    late: OnceLock<Box<[Late]>>,
+}
+
+/// A long token in a state whose length bound was loosened. With at least `sure` characters of room (and
+/// the slack) the bound makes no difference; with less than `need` the token does not fit.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    token: TokenId,
+    sure: u32,
+    need: u32,
+}
+
+/// The scan of a state, perhaps that of the state without its length bound.
+#[derive(Debug, Clone)]
+pub(super) struct Scanned {
+    pub(super) scan: Arc<Scan>,
+    pub(super) sole: Option<u32>,
+    /// Tokens that the bound may refuse, sorted; and those of them that have to be tried.
+    pub(super) late: Arc<[TokenId]>,
+    pub(super) open: Arc<[TokenId]>,
+}
+
+impl Scanned {
+    pub(super) fn new(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
+        if let Some(whole) = automaton.unrefused(state)?
+            && let Some((mut late, mut open)) = differ(index, automaton, state, whole)?
+        {
+            let all = Self::bounded(index, automaton, whole)?;
+            late.extend_from_slice(&all.late);
+            late.sort_unstable();
+            late.dedup();
+            open.extend_from_slice(&all.open);
+            return Ok(Self { late: late.into(), open: open.into(), ..all });
+        }
+        Self::bounded(index, automaton, state)
+    }
+
+    /// The scan of a state, without its length bound if that is far away.
+    fn bounded(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Self> {
+        let Some((loose, room, slack)) = automaton.loosen(state, LONG as u32)? else {
+            let (scan, sole) = index.scan(automaton, state)?;
+            return Ok(Self { scan, sole, late: Arc::from([]), open: Arc::from([]) });
+        };
+        let (scan, sole) = index.scan(automaton, loose)?;
+        let known = if let Some(known) = scan.late.get() {
+            known
+        } else {
+            let found = Late::all(index, automaton, loose)?;
+            index.grow(found.len() * size_of::<Late>());
+            scan.late.get_or_init(|| found)
+        };
+        let late = || known.iter().filter(|l| l.sure.saturating_add(slack) > room);
+        let open = late().filter(|l| l.need <= room).map(|l| l.token).collect();
+        let late = late().map(|l| l.token).collect();
+        Ok(Self { scan, sole, late, open })
+    }
+}
+
+impl Late {
+    /// The long tokens that live in a state, or complete a lexeme in it.
+    fn all(index: &TokenIndex, automaton: &Automaton, state: StateId) -> Result<Box<[Self]>> {
+        let mut out = Vec::new();
+        for &token in index.long_tokens() {
+            let bytes = index.vocab.token(token);
+            let (mut at, mut read, mut complete) = (state, 0, false);
+            for &b in bytes {
+                let to = automaton.row(at)?[usize::from(b)];
+                if to == DEAD {
+                    break;
+                }
+                (at, read) = (to, read + 1);
+                complete |= !automaton.markers(at)?.is_empty();
+            }
+            if read < bytes.len() && !complete {
+                continue;
+            }
+            // The characters of a token that is all string are counted, otherwise its bytes.
+            let raw = !bytes.iter().any(|b| matches!(b, b'"' | b'\\'));
+            let chars = bytes.iter().filter(|&&b| b & 0xc0 != 0x80).count() as u32;
+            let (sure, need) =
+                if raw && read == bytes.len() { (chars, chars) } else { (read as u32, 0) };
+            out.push(Self { token, sure, need });
+        }
+        Ok(out.into())
+    }
 }
 
 impl Scan {
@@ -62,7 +150,8 @@ impl Scan {
         if let Some(words) = automaton.with_residual(state, words)? {
             let tokens = words.tokens.into_iter().map(|t| t.1).collect();
             let inner = Arc::new(Layer::new(Vec::new(), tokens, index.words()));
-            return Ok(Self { inner, rests: rests(words.rests) });
+            let rests = rests(words.rests);
+            return Ok(Self { inner, rests, late: OnceLock::new() });
         }
         Self::walked(index, automaton, state)
     }
@@ -80,7 +169,7 @@ impl Scan {
         }
         let Scanner { slices, tokens, rests, .. } = scanner;
         let inner = Arc::new(Layer::new(slices, tokens, index.words()));
-        Ok(Self { inner, rests: self::rests(rests) })
+        Ok(Self { inner, rests: self::rests(rests), late: OnceLock::new() })
     }
 
     /// Calls `walk` with each trie of rests whose first byte `wanted` accepts: the trie and the node

@@ -14,6 +14,8 @@ pub(super) const NONE: TextId = 0;
 pub(super) const UNKNOWN: TextId = 1;
 /// The text without bytes.
 pub(super) const START: TextId = 2;
+/// The same of a key after one that is not known; with a byte it is [`UNKNOWN`].
+pub(super) const UNREAD: TextId = 3;
 
 /// Index of a set of keys.
 pub(super) type WrittenId = u32;
@@ -41,7 +43,7 @@ impl Texts {
     pub(super) fn new() -> Self {
         let none = Written::default();
         Self {
-            cells: vec![(NONE, 0); 3],
+            cells: vec![(NONE, 0); 4],
             index: FxHashMap::default(),
             written: vec![none.clone()],
             sets: FxHashMap::from_iter([(none, 0)]),
@@ -55,8 +57,10 @@ impl Texts {
 
     /// A text with one byte more.
     pub(super) fn push(&mut self, text: TextId, byte: u8) -> TextId {
-        if text < START {
-            return text;
+        match text {
+            NONE => return NONE,
+            UNKNOWN | UNREAD => return UNKNOWN,
+            _ => {}
         }
         *self.index.entry((text, byte)).or_insert_with(|| {
             self.cells.push((text, byte));

@@ -45,11 +45,16 @@ pub(crate) struct TokenIndex {
     slices: RwLock<Slices>,
     /// Characters of each token, as far as they begin in it.
     chars: OnceLock<Vec<u8>>,
+    /// Tokens of more than [`LONG`] bytes.
+    long: OnceLock<Box<[TokenId]>>,
     /// Scans of residuals met before, by whatever grammar.
     scans: Mutex<Scans>,
     /// Bytes that kept scans grew by.
     grown: AtomicUsize,
 }
+
+/// Tokens with more bytes are few: some hundred of a vocabulary of 128,000.
+pub(crate) const LONG: usize = 32;
 
 /// Bytes of scans kept for one vocabulary.
 const SCAN_BYTES: usize = 24 << 20;
@@ -81,11 +86,20 @@ impl TokenIndex {
                 .all(|b| trie.child(0, b).is_some_and(|n| !trie.tokens_at(n).is_empty())),
             slices: RwLock::default(),
             chars: OnceLock::new(),
+            long: OnceLock::new(),
             scans: Mutex::default(),
             grown: AtomicUsize::new(0),
         });
         known.push(Arc::clone(&index));
         Ok(index)
+    }
+
+    /// Tokens of more than [`LONG`] bytes, ascending.
+    pub(crate) fn long_tokens(&self) -> &[TokenId] {
+        self.long.get_or_init(|| {
+            let all = 0..self.vocab.len() as TokenId;
+            all.filter(|&t| self.vocab.token(t).len() > LONG).collect()
+        })
     }
 
     /// Words of a mask row.

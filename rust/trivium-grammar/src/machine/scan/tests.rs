@@ -1,12 +1,14 @@
 //! Scans with places against scans by the automaton.
 
-use super::{Keys, Rests, Scan};
+use super::differ::differ;
+use super::{Keys, Rests, Scan, Scanned};
 use crate::automata::dfa::Automaton;
 use crate::automata::expr::{Arena, ExprId, INF};
 use crate::automata::markers::mark;
 use crate::automata::spell::Spelling;
+use crate::automata::table::DEAD;
 use crate::limits::CompileLimits;
-use crate::mask::index::TokenIndex;
+use crate::mask::index::{LONG, TokenIndex};
 use crate::mask::words::{Purpose, Words};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -24,6 +26,15 @@ fn index() -> Arc<TokenIndex> {
         let kept = last.iter().enumerate().filter(|(i, _)| i % 7 != 3);
         tokens.extend(kept.map(|t| t.1.clone()));
         tokens.extend(last.iter().step_by(13).cloned());
+    }
+    for n in [33, 34, 40, 47] {
+        for (unit, end) in [("a", ""), ("6", "\""), (" ", "\":"), ("\\u0061", "a\": "), ("ab", "")]
+        {
+            let token = format!("{}{end}", unit.repeat(n)).into_bytes();
+            if token.len() < 256 {
+                tokens.push(token);
+            }
+        }
     }
     let eos = tokens.len() as TokenId;
     tokens.push(Vec::new());
@@ -123,6 +134,79 @@ proptest! {
                 })
                 .collect();
             prop_assert_eq!(found, want, "key {}", m);
+        }
+    }
+
+    /// Where a length bound or refused texts were left out, tokens not named behave as with them.
+    #[test]
+    fn what_is_left_out_changes_only_named_tokens(
+        kind in 0u8..3,
+        refused in prop::collection::vec("[ab6 ]{0,9}", 0..4),
+        least in 0u32..2,
+        most in 44u32..70,
+        text in "([ab6]{1,3} ){0,2}[ab6]{0,3}",
+        any in any::<bool>(),
+    ) {
+        thread_local!(static INDEX: Arc<TokenIndex> = index());
+        let index = INDEX.with(Arc::clone);
+        let mut arena = Arena::new(1 << 24);
+        let class = arena.class(vec![(0x20, 0x7e)]);
+        let word = arena.class(vec![(0x36, 0x36), (0x61, 0x62)]);
+        let body = match kind {
+            0 => arena.repeat(class, least, most),
+            kind => {
+                // Words with a blank between them; or texts whose end is far from some residuals.
+                let blank = arena.class(vec![(0x20, 0x20)]);
+                let words = arena.repeat(word, 1, INF);
+                let tail = arena.literal(if kind == 1 { "a" } else { "a66b" });
+                let both = arena.concat(words, blank);
+                let many = arena.repeat(both, 0, 9);
+                let pattern = arena.sequence(&[many, words, tail]);
+                let bound = arena.of_length(least, most);
+                arena.inter(&[pattern, bound])
+            }
+        };
+        let how = if any { Spelling::Any } else { Spelling::Minimal };
+        let refused: Vec<ExprId> = refused.iter().map(|t| arena.literal(t)).collect();
+        let refused = arena.union(&refused);
+        let body = arena.minus(body, refused);
+        let spelled = arena.spell(body, how);
+        let quote = arena.literal("\"");
+        let colon = arena.literal(":");
+        let end = mark(&mut arena, colon, 0);
+        let all = arena.sequence(&[spelled, quote, end]);
+        let automaton = Automaton::of(arena, CompileLimits::default(), None).unwrap();
+        automaton.mark();
+        let start = automaton.enter(all).unwrap();
+        let state = automaton.walk(start, text.as_bytes()).unwrap();
+        let mut loose = state;
+        if let Some(whole) = automaton.unrefused(state).unwrap()
+            && differ(&index, &automaton, state, whole).unwrap().is_some()
+        {
+            loose = whole;
+        }
+        loose = automaton.loosen(loose, LONG as u32).unwrap().map_or(loose, |l| l.0);
+        prop_assume!(state != DEAD && loose != state);
+        let found = Scanned::new(&index, &automaton, state).unwrap();
+        // Whether the token lives, and how many of its bytes complete the lexeme.
+        let read = |state, bytes: &[u8]| {
+            let (mut at, mut complete) = (state, Vec::new());
+            for (i, &b) in bytes.iter().enumerate() {
+                at = automaton.row(at).unwrap()[usize::from(b)];
+                if !automaton.markers(at).unwrap().is_empty() {
+                    complete.push(i);
+                }
+            }
+            (at != DEAD, complete)
+        };
+        for token in 0..index.vocab.len() as TokenId {
+            let bytes = index.vocab.token(token);
+            let (with, without) = (read(state, bytes), read(loose, bytes));
+            if found.late.binary_search(&token).is_err() {
+                prop_assert_eq!(with, without, "{:?}", String::from_utf8_lossy(bytes));
+            } else if !found.open.contains(&token) {
+                prop_assert_eq!(with, (false, Vec::new()));
+            }
         }
     }
 
