@@ -111,3 +111,20 @@ __device__ __forceinline__ bool scaled_row(const typename E::Bits* __restrict__ 
     row.seen_end = seen_starts == nullptr ? 0u : (u32)seen_starts[r + 1u];
     return source < logits_rows;
 }
+
+// The parameters of every kernel over asked rows, and their names.
+#define ROW_PARAMETERS(E)                                                                          \
+    const E::Bits *__restrict__ logits, const int *__restrict__ row_indices,                       \
+        const u32 *__restrict__ mask, const AskedRow *__restrict__ asked,                          \
+        const int *__restrict__ seen_starts, const int *__restrict__ seen_tokens,                  \
+        const int *__restrict__ seen_counts, u64 stride, u32 rows, u32 vocab, u32 logits_rows,     \
+        u32 mask_words
+#define ROW_PARAMETERS_OF_T                                                                        \
+    const typename E::Bits *__restrict__ logits, const int *__restrict__ row_indices,              \
+        const u32 *__restrict__ mask, const AskedRow *__restrict__ asked,                          \
+        const int *__restrict__ seen_starts, const int *__restrict__ seen_tokens,                  \
+        const int *__restrict__ seen_counts, u64 stride, u32 rows, u32 vocab, u32 logits_rows,     \
+        u32 mask_words
+#define ROW_ARGUMENTS                                                                              \
+    logits, row_indices, mask, asked, seen_starts, seen_tokens, seen_counts, stride, rows, vocab,  \
+        logits_rows, mask_words

@@ -36,23 +36,6 @@ struct BlockPart {
     u32 wrong;
 };
 
-// e^d, d <= 0: the weight of every sum (numerics::weight).
-__device__ __forceinline__ float weight(float d)
-{
-    const float y = -88.0f > d ? -88.0f : d;
-    const float magic = 12583039.0f;
-    const float shifted = __fmaf_rn(y, 1.44269504088896340736f, magic);
-    const float n = shifted - magic;
-    const float r = __fmaf_rn(n, -0.69314718055994530942f, y);
-    float p = 0.008312467f;
-    p = __fmaf_rn(p, r, 0.04189065f);
-    p = __fmaf_rn(p, r, 0.16667117f);
-    p = __fmaf_rn(p, r, 0.49999228f);
-    p = __fmaf_rn(p, r, 1.0f);
-    p = __fmaf_rn(p, r, 1.0f);
-    return p * __uint_as_float(__float_as_uint(shifted) << 23);
-}
-
 __device__ __forceinline__ float warp_max(float x)
 {
 #pragma unroll
@@ -109,22 +92,6 @@ __device__ __forceinline__ BlockPart weigh_block(const ScaledRow<E>& row, const 
     part.wrong = warp_or(wrong);
     return part;
 }
-
-#define ROW_PARAMETERS(E)                                                                          \
-    const E::Bits *__restrict__ logits, const int *__restrict__ row_indices,                       \
-        const u32 *__restrict__ mask, const AskedRow *__restrict__ asked,                          \
-        const int *__restrict__ seen_starts, const int *__restrict__ seen_tokens,                  \
-        const int *__restrict__ seen_counts, u64 stride, u32 rows, u32 vocab, u32 logits_rows,     \
-        u32 mask_words
-#define ROW_PARAMETERS_OF_T                                                                        \
-    const typename E::Bits *__restrict__ logits, const int *__restrict__ row_indices,              \
-        const u32 *__restrict__ mask, const AskedRow *__restrict__ asked,                          \
-        const int *__restrict__ seen_starts, const int *__restrict__ seen_tokens,                  \
-        const int *__restrict__ seen_counts, u64 stride, u32 rows, u32 vocab, u32 logits_rows,     \
-        u32 mask_words
-#define ROW_ARGUMENTS                                                                              \
-    logits, row_indices, mask, asked, seen_starts, seen_tokens, seen_counts, stride, rows, vocab,  \
-        logits_rows, mask_words
 
 // ---- weighing -------------------------------------------------------------------------------------
 
@@ -231,7 +198,7 @@ __device__ __forceinline__ void pick_rows(ROW_PARAMETERS_OF_T, const u64* __rest
             continue;
         }
         const double total = row_total(parts, blocks, max);
-        const double target = uniform0(p.seed, p.index, p.branch, PURPOSE_CDF) * total;
+        const double target = uniform(p.seed, p.index, p.branch, PURPOSE_CDF, 0u) * total;
 
         // The block: greedy rows want the first that holds the maximum, others the first that crosses the
         // target, or the last with mass where rounding kept all of them below it.

@@ -16,6 +16,8 @@ __device__ __forceinline__ float pos_infinity() { return __uint_as_float(0x7F800
 // Purposes of a random number (trivium_core::rng::Purpose).
 constexpr u32 PURPOSE_CDF = 0u;
 constexpr u32 PURPOSE_RACE = 1u;
+constexpr u32 PURPOSE_ACCEPT = 2u;
+constexpr u32 PURPOSE_RESIDUAL = 3u;
 
 // One block of Philox4x32-10 (Salmon et al., SC 2011).
 __device__ __forceinline__ uint4 philox(uint4 ctr, u32 k0, u32 k1)
@@ -31,11 +33,13 @@ __device__ __forceinline__ uint4 philox(uint4 ctr, u32 k0, u32 k1)
     return ctr;
 }
 
-// Scalar draw 0 of a purpose: 53 bits in [0, 1).
-__device__ __forceinline__ double uniform0(u64 seed, u32 index, u32 branch, u32 purpose)
+// Scalar draw number `draw` of a purpose: 53 bits in [0, 1).
+__device__ __forceinline__ double uniform(u64 seed, u32 index, u32 branch, u32 purpose, u32 draw)
 {
-    const uint4 w = philox(make_uint4(0u, index, purpose, branch), (u32)seed, (u32)(seed >> 32));
-    const u64 bits = ((u64)(w.x >> 5) << 26) | (u64)(w.y >> 6);
+    const uint4 w =
+        philox(make_uint4(draw >> 1, index, purpose, branch), (u32)seed, (u32)(seed >> 32));
+    const u32 high = (draw & 1u) != 0u ? w.z : w.x, low = (draw & 1u) != 0u ? w.w : w.y;
+    const u64 bits = ((u64)(high >> 5) << 26) | (u64)(low >> 6);
     return (double)bits * (1.0 / 9007199254740992.0);
 }
 
@@ -105,4 +109,21 @@ __device__ __forceinline__ float exp_neg(float x)
     p = p * r + 1.0f;
     const float scale = __uint_as_float((__float_as_uint(shifted) - (0x4B400000u - 127u)) << 23);
     return x < -87.0f ? 0.0f : p * scale;
+}
+
+// e^d, d <= 0: the weight of every sum (numerics::weight).
+__device__ __forceinline__ float weight(float d)
+{
+    const float y = -88.0f > d ? -88.0f : d;
+    const float magic = 12583039.0f;
+    const float shifted = __fmaf_rn(y, 1.44269504088896340736f, magic);
+    const float n = shifted - magic;
+    const float r = __fmaf_rn(n, -0.69314718055994530942f, y);
+    float p = 0.008312467f;
+    p = __fmaf_rn(p, r, 0.04189065f);
+    p = __fmaf_rn(p, r, 0.16667117f);
+    p = __fmaf_rn(p, r, 0.49999228f);
+    p = __fmaf_rn(p, r, 1.0f);
+    p = __fmaf_rn(p, r, 1.0f);
+    return p * __uint_as_float(__float_as_uint(shifted) << 23);
 }

@@ -1,5 +1,5 @@
-// Draft trees on the device: the walk that verifies them from one sampled id a node, and the mask that the
-// host's attention needs. Trees are CSR: request b owns nodes cu_nodes[b] .. cu_nodes[b + 1], parents are local
+// Draft trees on the device: the walk that verifies them from one sampled id a node, its answers without gaps, and
+// the mask that the host's attention needs. Trees are CSR: request b owns nodes cu_nodes[b] .. cu_nodes[b + 1], parents are local
 // to the request, node 0 is the last committed token.
 //
 // Twins: trivium_spec's sampled-verify walk and TreeBatch::attention_mask, equal in every integer.
@@ -17,13 +17,14 @@
 // What a walk met; as in rows.cuh, other bits.
 constexpr u32 WALK_UNSAMPLED = 1u;  // it came to a row without a sampled id (negative)
 
-// tokens_out: the accepted drafts and one more. kv_gather: the nodes whose cache entries stay, node 0 first.
+// log_probs, which may be null: of each node's sampled id. tokens_out: the accepted drafts and one more. kv_gather: the nodes whose cache entries stay, node 0 first.
 // counts: accepted drafts; -1 with status where the walk met a row that was not sampled.
 extern "C" __global__ void __launch_bounds__(32)
     tree_walk(const int* __restrict__ tokens, const int* __restrict__ parents,
               const int* __restrict__ cu_nodes, const int* __restrict__ sampled,
-              int* __restrict__ tokens_out, int* __restrict__ kv_gather, int* __restrict__ counts,
-              u32* __restrict__ status, u32 requests)
+              const float* __restrict__ log_probs, int* __restrict__ tokens_out,
+              int* __restrict__ kv_gather, float* __restrict__ log_probs_out,
+              int* __restrict__ counts, u32* __restrict__ status, u32 requests)
 {
     for (u32 b = blockIdx.x; b < requests; b += gridDim.x) {
         const int begin = cu_nodes[b], end = cu_nodes[b + 1u];
@@ -34,6 +35,9 @@ extern "C" __global__ void __launch_bounds__(32)
             if (threadIdx.x == 0u) {
                 kv_gather[begin + accepted] = node;
                 tokens_out[begin + accepted] = token;
+                if (log_probs != nullptr) {
+                    log_probs_out[begin + accepted] = log_probs[begin + node];
+                }
             }
             if (token < 0) {
                 sampled_all = false;
@@ -59,6 +63,68 @@ extern "C" __global__ void __launch_bounds__(32)
         if (threadIdx.x == 0u) {
             counts[b] = sampled_all ? accepted : -1;
             status[b] = sampled_all ? 0u : WALK_UNSAMPLED;
+        }
+    }
+}
+
+// What the walks left (of tree_walk or reject_chains), packed as the host reads it: offsets of the requests' tokens, then
+// tokens, log-probabilities, local nodes and global rows whose cache entries stay, request after request. A request
+// without an answer (count -1) has none. One block: offsets by scans of PACK requests, then a warp a request. Null
+// outputs are left out; without `gather` node i of a path is i, as in a chain.
+constexpr u32 PACK = 256u;
+
+extern "C" __global__ void __launch_bounds__(PACK)
+    tree_pack(const int* __restrict__ cu_nodes, const int* __restrict__ counts,
+              const int* __restrict__ tokens, const int* __restrict__ gather,
+              const float* __restrict__ log_probs, int* __restrict__ cu_tokens,
+              int* __restrict__ tokens_out, int* __restrict__ gather_out,
+              int* __restrict__ rows_out, float* __restrict__ log_probs_out, u32 requests)
+{
+    __shared__ u32 sums[PACK / 32u];
+    const u32 lane = threadIdx.x & 31u, warp = threadIdx.x >> 5;
+    u32 before = 0u;  // tokens of the requests before this round
+    if (threadIdx.x == 0u) {
+        cu_tokens[0] = 0;
+    }
+    for (u32 from = 0; from < requests; from += PACK) {
+        const u32 b = from + threadIdx.x;
+        const u32 mine = b < requests && counts[b] >= 0 ? (u32)counts[b] + 1u : 0u;
+        u32 sum = mine;
+#pragma unroll
+        for (u32 d = 1u; d < 32u; d <<= 1) {
+            const u32 other = __shfl_up_sync(0xFFFFFFFFu, sum, d);
+            sum += lane >= d ? other : 0u;
+        }
+        if (lane == 31u) {
+            sums[warp] = sum;
+        }
+        __syncthreads();
+        u32 all = 0u;
+        for (u32 w = 0; w < PACK / 32u; ++w) {
+            sum += w < warp ? sums[w] : 0u;
+            all += sums[w];
+        }
+        if (b < requests) {
+            cu_tokens[b + 1u] = (int)(before + sum);
+        }
+        before += all;
+        __syncthreads();  // sums are read before the next round writes them
+    }
+    for (u32 b = warp; b < requests; b += PACK / 32u) {
+        const u32 count = counts[b] >= 0 ? (u32)counts[b] + 1u : 0u;
+        const u32 to = (u32)cu_tokens[b], begin = (u32)cu_nodes[b];
+        for (u32 i = lane; i < count; i += 32u) {
+            const int node = gather == nullptr ? (int)i : gather[begin + i];
+            tokens_out[to + i] = tokens[begin + i];
+            if (gather_out != nullptr) {
+                gather_out[to + i] = node;
+            }
+            if (rows_out != nullptr) {
+                rows_out[to + i] = (int)begin + node;
+            }
+            if (log_probs_out != nullptr) {
+                log_probs_out[to + i] = log_probs[begin + i];
+            }
         }
     }
 }

@@ -52,7 +52,10 @@ const STAT: &str = "../kernels/row_stat.cu";
 const STAT_KERNELS: &[&str] = &["row_stat_f32", "row_stat_f16", "row_stat_bf16", "row_stat_merge"];
 const STAT_FEW: &[&str] = &["row_stat_bf16", "row_stat_merge"];
 const TREE: &str = "../kernels/tree.cu";
-const TREE_KERNELS: &[&str] = &["tree_walk", "tree_mask"];
+const TREE_KERNELS: &[&str] = &["tree_walk", "tree_mask", "tree_pack"];
+const REJECT: &str = "../kernels/reject.cu";
+const REJECT_KERNELS: &[&str] = &["reject_chains_f32", "reject_chains_f16", "reject_chains_bf16"];
+const REJECT_FEW: &[&str] = &["reject_chains_bf16"];
 const SELF: &str = "cpp/selftest.cu";
 const SELF_KERNELS: &[&str] = &["block_sum", "shuffle_sum", "rotate", "histogram"];
 
@@ -79,6 +82,11 @@ const fn stat(variant: &'static str, from: &'static str, to: &'static str) -> Un
 const fn tree(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
     let replace = Some((from, to));
     Unit { source: TREE, kernels: TREE_KERNELS, variant, replace, define: None }
+}
+
+const fn reject(variant: &'static str, from: &'static str, to: &'static str) -> Unit {
+    let replace = Some((from, to));
+    Unit { source: REJECT, kernels: REJECT_FEW, variant, replace, define: None }
 }
 
 const fn whole(source: &'static str, kernels: &'static [&'static str]) -> Unit {
@@ -158,7 +166,7 @@ const UNITS: &[Unit] = &[
     race("nan_runs", "wrong |= is_bad(x[i]) ? STATUS_BAD : 0u;", ""),
     race("stray_index", "if (source < logits_rows)", "if (true)"),
     whole(CDF, CDF_KERNELS),
-    cdf("other_noise", "p.branch, PURPOSE_CDF)", "p.branch, PURPOSE_RACE)"),
+    cdf("other_noise", "p.branch, PURPOSE_CDF, 0u)", "p.branch, PURPOSE_RACE, 0u)"),
     cdf("a_block_late", "before + m > target", "before > target"),
     cdf(
         "tail_overrun",
@@ -256,6 +264,95 @@ const UNITS: &[Unit] = &[
     tree("not_itself", "int at = (int)i;", "int at = parents[begin + i];"),
     tree("parent_only", "at = up < at ? up : -1;", "at = -1; (void)up;"),
     tree("not_cleared", "                row[j] = 0;", ""),
+    tree("log_prob_of_the_root", "log_probs[begin + node]", "log_probs[begin]"),
+    tree("pack_sum_of_half", "d < 32u; d <<= 1", "d < 16u; d <<= 1"),
+    tree("pack_warp_lost", "sum += w < warp ?", "sum += w + 1u < warp ?"),
+    tree("pack_second_round_lost", "before += all;", ""),
+    tree(
+        "pack_sums_early",
+        "        __syncthreads();\n        u32 all = 0u;",
+        "        u32 all = 0u;",
+    ),
+    tree(
+        "pack_sums_reused",
+        "        __syncthreads();  // sums are read before the next round writes them",
+        "",
+    ),
+    tree(
+        "pack_without_answer",
+        "counts[b] >= 0 ? (u32)counts[b] + 1u : 0u;\n        u32 sum",
+        "(u32)counts[b] + 1u;\n        u32 sum",
+    ),
+    tree(
+        "pack_last_token_lost",
+        "for (u32 i = lane; i < count;",
+        "for (u32 i = lane; i + 1u < count;",
+    ),
+    tree("pack_local_rows", "(int)begin + node;", "node;"),
+    whole(REJECT, REJECT_KERNELS),
+    reject("swapped_test", "!(u * qd < px)", "!(u * px < qd)"),
+    reject("soft_test", "!(u * qd < px)", "!(u * u * qd < px)"),
+    reject("test_noise_of_the_residual", "PURPOSE_ACCEPT, 0u)", "PURPOSE_RESIDUAL, 0u)"),
+    reject(
+        "residual_noise_of_the_test",
+        "PURPOSE_RESIDUAL, 0u) * total",
+        "PURPOSE_ACCEPT, 0u) * total",
+    ),
+    reject("test_number_reused", "            ++draws;", ""),
+    reject("tests_at_their_own_place", "start.index, start.branch", "law.p.index, start.branch"),
+    reject(
+        "target_residual",
+        "(double)p * a - (double)q * b;\n    return x > 0.0 ? x : 0.0;",
+        "(double)p * a; (void)q; (void)b;\n    return x > 0.0 ? x : 0.0;",
+    ),
+    reject(
+        "draft_residual",
+        "const double x = (double)p * a - (double)q * b;",
+        "const double x = (double)q * b; (void)p; (void)a;",
+    ),
+    reject("plain_residual", "kept * law.scale, row", "law.scale, row"),
+    reject("uncapped", "grown < 1.0 ? grown : 1.0", "grown"),
+    reject(
+        "first_failure_stops",
+        "                if (keep) {",
+        "                if (!keep) { break; }\n                if (keep) {",
+    ),
+    reject("forgets_deficit", "(z + (1.0 - weight_of_path)) * weight_of_path", "z + 1.0"),
+    reject(
+        "row_of_the_parent",
+        "const u32 r = first + i;",
+        "const u32 r = first + (i == 0u ? 0u : i - 1u);",
+    ),
+    reject("target_of_the_root", "targets[first + tau]", "targets[first]"),
+    reject("score_of_the_root", "target_log_probs[first + tau]", "target_log_probs[first]"),
+    reject("floor_ignored", "floor != 0 && x > neg_infinity()", "false && x > neg_infinity()"),
+    reject("greedy_is_soft", "if (p.factor == 0.0f) {", "if (false) {"),
+    reject("a_block_lost", "b < blocks; b += WARPS", "b + 1u < blocks || b == 0u; b += WARPS"),
+    reject("total_of_one_warp", "best = max64(best, shared.tops[w]);", ""),
+    reject(
+        "q_unchecked",
+        "if (!(off <= LAW_TOLERANCE && -off <= LAW_TOLERANCE)) {",
+        "if (false) {",
+    ),
+    reject("negative_q_taken", "w >= 0.0f && w < pos_infinity()", "w < pos_infinity()"),
+    reject("massless_draft_taken", "if (!(qx > 0.0f)) {", "if (false) {"),
+    reject(
+        "sums_early",
+        "    __syncthreads();\n    if (threadIdx.x == 0u) {\n        double total = 0.0;",
+        "    if (threadIdx.x == 0u) {\n        double total = 0.0;",
+    ),
+    reject(
+        "weights_early",
+        "    __syncthreads();\n    double cumulative = kept;",
+        "    double cumulative = kept;",
+    ),
+    reject("inside_block_from_zero", "double cumulative = kept;", "double cumulative = 0.0;"),
+    reject("a_block_late", "before + sum > target", "before > target"),
+    reject(
+        "second_request_lost",
+        "b < requests; b += gridDim.x",
+        "b < requests && b < gridDim.x; b += gridDim.x",
+    ),
     whole(SELF, SELF_KERNELS),
     selftest("no_barrier", &["block_sum", "shuffle_sum"], None, Some("NO_BARRIER")),
     selftest("no_syncwarp", &["rotate"], None, Some("NO_SYNCWARP")),

@@ -20,6 +20,7 @@ pub(crate) const MODULES: &[(&str, &[&CStr])] = &[
     (concat!(include_str!("../ptx/apply_mask.ptx"), "\0"), crate::apply_mask::ENTRIES),
     (concat!(include_str!("../ptx/cdf.ptx"), "\0"), crate::cdf::ENTRIES),
     (concat!(include_str!("../ptx/race.ptx"), "\0"), crate::race::ENTRIES),
+    (concat!(include_str!("../ptx/reject.ptx"), "\0"), crate::reject::ENTRIES),
     (concat!(include_str!("../ptx/row_stat.ptx"), "\0"), crate::row_stat::ENTRIES),
     (concat!(include_str!("../ptx/tree.ptx"), "\0"), crate::tree::ENTRIES),
 ];
@@ -233,7 +234,8 @@ mod tests {
                     n if n.starts_with("race") => "88888888844448",
                     "row_stat_merge" => "888844",
                     n if n.starts_with("row_stat") => "8888884444",
-                    "tree_walk" => "888888884",
+                    "tree_walk" | "tree_pack" => "88888888884",
+                    n if n.starts_with("reject") => "8888888844448888888888888844",
                     "tree_mask" => "88844",
                     n => panic!("{n} is not in this table"),
                 };

@@ -13,7 +13,8 @@
 //! | [`cdf`] | draws by inverse CDF, with top-k, top-p, min-p |
 //! | [`race`] | draws by race, first arrivals, the best ids: temperature, penalties, mask in one read |
 //! | [`row_stat`] | the two best logits, sum of exponentials, entropy |
-//! | [`tree`] | verification by sampled ids, attention masks |
+//! | [`reject`] | token and block verification of drawn chains, residual included |
+//! | [`tree`] | verification by sampled ids, its answers packed, attention masks |
 //! | [`rows`], [`scratch`] | calls that answer in host memory, and their device memory |
 //! | [`plan`] | a launch as plain data, the checks of shapes |
 //!
@@ -35,6 +36,7 @@ pub mod context;
 pub mod driver;
 pub mod plan;
 pub mod race;
+pub mod reject;
 pub mod row_stat;
 pub mod rows;
 pub mod scratch;
@@ -47,10 +49,11 @@ pub use context::{Context, Stream};
 pub use driver::{DeviceInfo, Doctor, doctor, is_available};
 pub use plan::{Kernel, LogitsRows, MaskedRows, Plan};
 pub use race::{Race, RaceDraw};
+pub use reject::{ChainRule, RejectChains, TargetDraw};
 pub use row_stat::RowStat;
 pub use rows::{RowAnswer, RowAsk};
 pub use scratch::Call;
-pub use tree::{TreeMask, TreeWalk, Trees};
+pub use tree::{TreeMask, TreePack, TreeWalk, Trees};
 
 /// The element type of logits in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_void};
 use trivium_core::{Error, Result};
 
 /// Parameters of a kernel at most.
-const SLOTS: usize = 20;
+const SLOTS: usize = 32;
 
 /// Blocks of a launch at most; the kernels loop over what is left.
 pub(crate) const MAX_BLOCKS: u32 = 1 << 16;

@@ -7,8 +7,9 @@
 use crate::asked::{AskedRow, AskedRows, NOT_REPEATED, Seen};
 use crate::plan::{LogitsRows, MaskedRows};
 use crate::race::MAX_WINNERS;
+use crate::reject::{ChainRule, RejectChains, TargetDraw};
 use crate::scratch::Call;
-use crate::{ApplyMask, CdfDraw, DeviceSlice, Race, RaceDraw, RowStat};
+use crate::{ApplyMask, CdfDraw, DeviceSlice, Race, RaceDraw, RowStat, TreePack};
 use trivium_core::law::{PlainLaw, SeenToken};
 use trivium_core::{Address, Draw, Error, Result, mask};
 
@@ -82,13 +83,16 @@ pub unsafe fn draw(
         let places: Vec<usize> = (0..asks.len()).filter(|&i| asks[i].draw == draw).collect();
         if !places.is_empty() {
             let group: Vec<&RowAsk<'_>> = places.iter().map(|&i| &asks[i]).collect();
-            // SAFETY: the caller's word.
-            groups.push((places, unsafe { enqueue_draw(call, logits, &group, draw)? }));
+            let target = prepare(call, logits, &group, draw)?;
+            // SAFETY: the caller's word for the logits; everything else is of this call, of the stated length.
+            unsafe { call.enqueue(&target)? };
+            groups.push((places, target));
         }
     }
     let none = RowAnswer { token: -1, log_prob: f32::NEG_INFINITY, status: 0 };
     let mut answers = vec![none; asks.len()];
-    for (places, [tokens, log_probs, status]) in groups {
+    for (places, target) in groups {
+        let CdfDraw { tokens, log_probs, status, .. } = *target.cdf();
         // SAFETY: the kernels wrote these, of these types.
         let (tokens, log_probs, status): (Vec<i32>, Vec<f32>, Vec<u32>) =
             unsafe { (call.download(tokens)?, call.download(log_probs)?, call.download(status)?) };
@@ -100,13 +104,13 @@ pub unsafe fn draw(
     Ok(answers)
 }
 
-/// Enqueues the draws of one kind: where tokens, log-probabilities and status will stand.
-unsafe fn enqueue_draw(
+/// The draws of one kind, their arguments on the device.
+fn prepare(
     call: &mut Call,
     logits: &LogitsRows,
     asks: &[&RowAsk<'_>],
     draw: Draw,
-) -> Result<[DeviceSlice; 3]> {
+) -> Result<TargetDraw> {
     let count = asks.len();
     let indices: Vec<i32> = asks.iter().map(|a| a.row as i32).collect();
     let in_place = indices.iter().enumerate().all(|(i, &r)| r == i as i32);
@@ -154,25 +158,115 @@ unsafe fn enqueue_draw(
         status,
     };
     cdf.workspace = call.reserve::<u64>(cdf.workspace())?;
-    // SAFETY: the caller's word for the logits; everything else is of this call and of the stated length.
-    unsafe {
-        if draw == Draw::Race {
-            let mut race = Race {
-                rows: asked_rows,
-                floors: cdf.floors(),
-                winners: 1,
-                workspace: DeviceSlice { address: 0, len: 0 },
-                tokens,
-                keys: call.reserve::<f32>(count)?,
-                status,
-            };
-            race.workspace = call.reserve::<u64>(race.workspace())?;
-            call.enqueue(&RaceDraw { cdf, race })?;
-        } else {
-            call.enqueue(&cdf)?;
-        }
+    if draw == Draw::Cdf {
+        return Ok(TargetDraw::Cdf(cdf));
     }
-    Ok([tokens, log_probs, status])
+    let mut race = Race {
+        rows: asked_rows,
+        floors: cdf.floors(),
+        winners: 1,
+        workspace: DeviceSlice { address: 0, len: 0 },
+        tokens,
+        keys: call.reserve::<f32>(count)?,
+        status,
+    };
+    race.workspace = call.reserve::<u64>(race.workspace())?;
+    Ok(TargetDraw::Race(RaceDraw { cdf, race }))
+}
+
+/// Drafted chains: request `b` owns nodes `cu_nodes[b]` to `cu_nodes[b + 1]`, each the child of the one before.
+#[derive(Debug, Clone, Copy)]
+pub struct Chains<'a> {
+    /// float32 rows of draft probabilities, one a node.
+    pub q: LogitsRows,
+    /// The drafted tokens.
+    pub tokens: &'a [i32],
+    /// Offsets of the requests, from 0 to the nodes.
+    pub cu_nodes: &'a [i32],
+    /// Which test decides.
+    pub rule: ChainRule,
+}
+
+/// What a batch of chains committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChainAnswers {
+    /// Offsets into tokens and log-probabilities; `None` where the walk of a request read a row that is no law: then
+    /// the CPU decides and names the fault.
+    pub cu_tokens: Option<Vec<i32>>,
+    /// Committed tokens of all requests.
+    pub tokens: Vec<i32>,
+    /// Their log-probabilities.
+    pub log_probs: Vec<f32>,
+}
+
+/// Verifies chains against the law they were drawn from; one ask a node, all of one draw.
+///
+/// # Errors
+/// As [`draw`]; `InvalidInput` for asks that are not one a node.
+///
+/// # Safety
+/// As [`draw`], for `q` too.
+pub unsafe fn verify_chains(
+    call: &mut Call,
+    logits: &LogitsRows,
+    asks: &[RowAsk<'_>],
+    chains: &Chains<'_>,
+) -> Result<ChainAnswers> {
+    let nodes = asks.len();
+    let draw = asks.first().map_or(Draw::Cdf, |a| a.draw);
+    let in_order = asks.iter().enumerate().all(|(i, a)| a.row == i && a.draw == draw);
+    let ends = chains.cu_nodes.last().is_some_and(|&n| n as usize == nodes);
+    let rising = chains.cu_nodes.windows(2).all(|w| w[0] < w[1]);
+    let fits = chains.tokens.len() == nodes && logits.rows == nodes;
+    if !in_order || !ends || !rising || !fits || chains.cu_nodes.first() != Some(&0) {
+        return Err(Error::input("chains", "need one ask, token and row a node, of one draw"));
+    }
+    let requests = chains.cu_nodes.len() - 1;
+    let group: Vec<&RowAsk<'_>> = asks.iter().collect();
+    let cu_nodes = call.upload(chains.cu_nodes)?;
+    let mut reject = RejectChains {
+        target: prepare(call, logits, &group, draw)?,
+        q: chains.q,
+        tokens: call.upload(chains.tokens)?,
+        cu_nodes,
+        requests,
+        rule: chains.rule,
+        workspace: DeviceSlice { address: 0, len: 0 },
+        tokens_out: call.reserve::<i32>(nodes)?,
+        log_probs_out: call.reserve::<f32>(nodes)?,
+        counts: call.reserve::<i32>(requests)?,
+        status: call.reserve::<u32>(requests)?,
+    };
+    reject.workspace = call.reserve::<u64>(reject.workspace())?;
+    let log_probs = call.reserve::<f32>(nodes)?;
+    let pack = TreePack {
+        requests,
+        nodes,
+        cu_nodes,
+        counts: reject.counts,
+        tokens: reject.tokens_out,
+        gather: None,
+        log_probs: Some(reject.log_probs_out),
+        cu_tokens: call.reserve::<i32>(requests + 1)?,
+        tokens_out: call.reserve::<i32>(nodes)?,
+        gather_out: None,
+        rows_out: None,
+        log_probs_out: Some(log_probs),
+    };
+    // SAFETY: the caller's word for logits and q; everything else is of this call, of the stated length.
+    unsafe {
+        call.enqueue(&reject)?;
+        call.enqueue(&pack)?;
+        let status: Vec<u32> = call.download(reject.status)?;
+        let cu_tokens: Vec<i32> = call.download(pack.cu_tokens)?;
+        let total = cu_tokens.last().map_or(0, |&n| (n.max(0) as usize).min(nodes));
+        let some = |slice: DeviceSlice| DeviceSlice { len: total, ..slice };
+        Ok(ChainAnswers {
+            cu_tokens: status.iter().all(|&s| s == 0).then_some(cu_tokens),
+            tokens: call.download(some(pack.tokens_out))?,
+            log_probs: call.download(some(log_probs))?,
+        })
+    }
 }
 
 /// The histories as one CSR; `None` where no law has one.

@@ -13,8 +13,9 @@ mod common;
 use common::cdf::{cdf_jobs, large_cdf_jobs};
 use common::job::{Buffer, Job, Memory};
 use common::race::{large_race_jobs, race_jobs};
+use common::reject::chain_jobs;
 use common::row_stat::stat_jobs;
-use common::tree::tree_jobs;
+use common::tree::{pack_jobs, tree_jobs};
 use common::{Case, Data, Element, difference, fixed_cases, large_cases, say, skip};
 use cudarc::driver::{DriverError, result};
 use half::{bf16, f16};
@@ -124,6 +125,7 @@ fn on_the_device() {
     }
     let (races, draws) = (race_jobs(), cdf_jobs());
     let (stats, (walks, masks)) = (stat_jobs(), tree_jobs());
+    let (packs, chains) = (pack_jobs(), chain_jobs());
     // The stand-in runs a few of each: the kernels have their own tests on the CPU.
     let on_cpu = found.devices[0].name.contains("stand-in");
     let step = if on_cpu { 9 } else { 1 };
@@ -134,6 +136,8 @@ fn on_the_device() {
         .chain(stats.iter().map(|j| j as &dyn Job))
         .chain(walks.iter().map(|j| j as &dyn Job))
         .chain(masks.iter().map(|j| j as &dyn Job))
+        .chain(packs.iter().map(|j| j as &dyn Job))
+        .chain(chains.iter().map(|j| j as &dyn Job))
         .step_by(step);
     for job in jobs {
         assert_eq!(run_job(context, job), Ok(()), "{job:?}");

@@ -8,9 +8,10 @@ mod common;
 use common::cdf::{CdfJob, Choice, cdf_jobs, floor_jobs, large_cdf_jobs};
 use common::job::{Job, catch_all, on_cpu};
 use common::race::{RaceJob, large_race_jobs, race_jobs};
+use common::reject::{ChainJob, chain_jobs};
 use common::row_stat::{StatJob, stat_jobs};
 use common::rows::Rows;
-use common::tree::{Forest, MaskJob, WalkJob, tree_jobs};
+use common::tree::{Forest, MaskJob, WalkJob, pack_jobs, tree_jobs};
 use proptest::prelude::*;
 use trivium_cuda::Dtype;
 use trivium_cuda_shim::BUILT;
@@ -92,15 +93,34 @@ fn trees_equal_their_twin() {
         let (walks, masks) = tree_jobs();
         all_pass(&walks);
         all_pass(&masks);
+        all_pass(&pack_jobs());
     }
 }
 
 #[test]
 fn every_planted_bug_of_the_trees_is_caught() {
     if !skipped() {
-        let (walks, masks) = tree_jobs();
-        let jobs: Vec<&dyn Job> = dynamic(&walks).into_iter().chain(dynamic(&masks)).collect();
+        let ((walks, masks), packs) = (tree_jobs(), pack_jobs());
+        let jobs = dynamic(&walks).into_iter().chain(dynamic(&masks)).chain(dynamic(&packs));
+        let jobs: Vec<&dyn Job> = jobs.collect();
         all_caught("tree", &jobs, 10);
+    }
+}
+
+#[test]
+fn chains_equal_their_twin() {
+    if !skipped() {
+        let jobs = chain_jobs();
+        all_pass(&jobs);
+        let large = ChainJob::large();
+        all_pass(&large);
+    }
+}
+
+#[test]
+fn every_planted_bug_of_the_chains_is_caught() {
+    if !skipped() {
+        all_caught("reject", &dynamic(&chain_jobs()), 20);
     }
 }
 

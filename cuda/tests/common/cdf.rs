@@ -42,8 +42,8 @@ impl CdfJob {
         if self.choice == Choice::Given { (0..n).map(any).collect() } else { vec![0xDEAD; n] }
     }
 
-    /// What row `r` must answer: the token and its log-probability, or the status.
-    fn expected(&self, logits: &[u32], r: usize) -> Result<(u32, f32), u32> {
+    /// Row `r` under its law, or its status.
+    pub fn law(&self, logits: &[u32], r: usize) -> Result<ScaledRow, u32> {
         let (asked, row) = self.rows.penalised(logits, r)?;
         let mut law = ScaledRow::new();
         // The rules of the pipeline, by the temperature's own factor: 1 / T of a T that was inverted once is T.
@@ -67,6 +67,13 @@ impl CdfJob {
             let params = if self.truncate { params } else { whole };
             params.process(LogitsRow::F32(&scaled), None, &mut law).unwrap();
         }
+        Ok(law)
+    }
+
+    /// What row `r` must answer: the token and its log-probability, or the status.
+    fn expected(&self, logits: &[u32], r: usize) -> Result<(u32, f32), u32> {
+        let mut law = self.law(logits, r)?;
+        let asked = self.rows.row(r).asked;
         let address = Address::new(asked.seed, asked.index, asked.branch);
         let token = match self.choice {
             Choice::Cdf => law.draw(Draw::Cdf, address),
@@ -76,7 +83,7 @@ impl CdfJob {
         Ok((token, law.log_prob(token)))
     }
 
-    fn args(&self, at: &[u64]) -> CdfDraw {
+    pub fn args(&self, at: &[u64]) -> CdfDraw {
         let rows = self.rows.rows();
         let slice = |i: usize, len: usize| DeviceSlice { address: at[i], len };
         let mut draw = CdfDraw {
@@ -90,6 +97,22 @@ impl CdfJob {
         };
         draw.workspace.len = draw.workspace();
         draw
+    }
+
+    pub fn race(&self, at: &[u64]) -> RaceDraw {
+        let cdf = self.args(at);
+        let rows = self.rows.rows();
+        let mut race = Race {
+            rows: cdf.rows,
+            floors: cdf.floors(),
+            winners: 1,
+            workspace: DeviceSlice { address: at[12], len: 0 },
+            tokens: cdf.tokens,
+            keys: DeviceSlice { address: at[11], len: rows },
+            status: cdf.status,
+        };
+        race.workspace.len = race.workspace();
+        RaceDraw { cdf, race }
     }
 }
 
@@ -119,22 +142,7 @@ impl Job for CdfJob {
     }
 
     fn kernel(&self, at: &[u64]) -> Box<dyn Kernel> {
-        let cdf = self.args(at);
-        if self.choice != Choice::Race {
-            return Box::new(cdf);
-        }
-        let rows = self.rows.rows();
-        let mut race = Race {
-            rows: cdf.rows,
-            floors: cdf.floors(),
-            winners: 1,
-            workspace: DeviceSlice { address: at[12], len: 0 },
-            tokens: cdf.tokens,
-            keys: DeviceSlice { address: at[11], len: rows },
-            status: cdf.status,
-        };
-        race.workspace.len = race.workspace();
-        Box::new(RaceDraw { cdf, race })
+        if self.choice == Choice::Race { Box::new(self.race(at)) } else { Box::new(self.args(at)) }
     }
 
     fn check(&self, after: &[Buffer]) -> Result<(), String> {

@@ -10,6 +10,7 @@
 pub mod cdf;
 pub mod job;
 pub mod race;
+pub mod reject;
 pub mod row_stat;
 pub mod rows;
 pub mod tree;

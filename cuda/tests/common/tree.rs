@@ -2,7 +2,7 @@
 
 use super::Noise;
 use super::job::{Buffer, Job, Memory, read, write};
-use trivium_cuda::{DeviceSlice, Kernel, TreeMask, TreeWalk, Trees};
+use trivium_cuda::{DeviceSlice, Kernel, TreeMask, TreePack, TreeWalk, Trees};
 
 /// Random trees, CSR.
 #[derive(Debug, Clone)]
@@ -78,6 +78,9 @@ impl WalkJob {
             trees: forest.trees(at[1], at[2]),
             tokens: slice(0, nodes),
             sampled: slice(3, nodes),
+            // Every other walk is asked for them.
+            log_probs: self.1.is_multiple_of(2).then(|| slice(8, nodes)),
+            log_probs_out: slice(9, nodes),
             tokens_out: slice(4, nodes),
             kv_gather: slice(5, nodes),
             counts: slice(6, requests),
@@ -99,6 +102,8 @@ impl Job for WalkJob {
             write(c"kv_gather", Memory::U32(vec![0xDEAD; nodes])),
             write(c"counts", Memory::U32(vec![0xDEAD; requests])),
             write(c"status", Memory::U32(vec![0xDEAD; requests])),
+            read(c"log_probs", Memory::U32((0..nodes as u32).map(|i| i * 3).collect())),
+            write(c"log_probs_out", Memory::U32(vec![0xDEAD; nodes])),
         ]
     }
 
@@ -129,6 +134,14 @@ impl Job for WalkJob {
             if found != (count, status) {
                 return Err(format!("request {b}: {found:?}, the twin has {:?}", (count, status)));
             }
+            if self.1.is_multiple_of(2) {
+                let want: Vec<u32> =
+                    path.iter().map(|&n| 3 * (begin as u32 + n.cast_unsigned())).collect();
+                let found = &after[9].memory.u32s()[begin..begin + path.len()];
+                if found != want {
+                    return Err(format!("request {b}: log-probabilities {found:?}, not {want:?}"));
+                }
+            }
             let from = |i: usize, n: usize| after[i].memory.i32s()[begin..begin + n].to_vec();
             if from(4, out.len()) != out || from(5, path.len()) != path {
                 return Err(format!(
@@ -143,6 +156,123 @@ impl Job for WalkJob {
     fn seed(&self) -> u64 {
         self.1
     }
+}
+
+/// Answers of walks over trees of these sizes, packed; some requests have none.
+#[derive(Debug, Clone)]
+pub struct PackJob {
+    pub sizes: Vec<usize>,
+    /// A chain's walk, which gathers nothing and has no log-probabilities.
+    pub chain: bool,
+    pub seed: u64,
+}
+
+impl PackJob {
+    fn counts(&self) -> Vec<i32> {
+        let mut noise = Noise(self.seed);
+        let count = |&n: &usize| match noise.next() % 5 {
+            0 => -1,
+            _ => (noise.next() % n as u32).cast_signed(),
+        };
+        self.sizes.iter().map(count).collect()
+    }
+
+    fn cu_nodes(&self) -> Vec<i32> {
+        let mut cu = vec![0];
+        self.sizes.iter().for_each(|&n| cu.push(cu[cu.len() - 1] + n as i32));
+        cu
+    }
+
+    fn nodes(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+}
+
+impl Job for PackJob {
+    fn buffers(&self) -> Vec<Buffer> {
+        let (nodes, requests) = (self.nodes(), self.sizes.len());
+        let blank = || Memory::U32(vec![0xDEAD; nodes]);
+        let table = |k: u32| Memory::U32((0..nodes as u32).map(|i| k + 7 * i).collect());
+        vec![
+            read(c"cu_nodes", Memory::i32(&self.cu_nodes())),
+            read(c"counts", Memory::i32(&self.counts())),
+            read(c"tokens", table(1)),
+            read(c"gather", table(2)),
+            read(c"log_probs", table(3)),
+            write(c"cu_tokens", Memory::U32(vec![0xDEAD; requests + 1])),
+            write(c"tokens_out", blank()),
+            write(c"gather_out", blank()),
+            write(c"rows_out", blank()),
+            write(c"log_probs_out", blank()),
+        ]
+    }
+
+    fn kernel(&self, at: &[u64]) -> Box<dyn Kernel> {
+        let (nodes, requests) = (self.nodes(), self.sizes.len());
+        let slice = |i: usize, len: usize| DeviceSlice { address: at[i], len };
+        let tree = |i: usize| (!self.chain).then(|| slice(i, nodes));
+        Box::new(TreePack {
+            requests,
+            nodes,
+            cu_nodes: slice(0, requests + 1),
+            counts: slice(1, requests),
+            tokens: slice(2, nodes),
+            gather: tree(3),
+            log_probs: tree(4),
+            cu_tokens: slice(5, requests + 1),
+            tokens_out: slice(6, nodes),
+            gather_out: tree(7),
+            rows_out: Some(slice(8, nodes)),
+            log_probs_out: tree(9),
+        })
+    }
+
+    fn check(&self, after: &[Buffer]) -> Result<(), String> {
+        let (mut cu, mut lists) = (vec![0], [vec![], vec![], vec![], vec![]]);
+        for (b, &count) in self.counts().iter().enumerate() {
+            let begin = self.cu_nodes()[b];
+            for i in 0..=count {
+                let at = (begin + i).cast_unsigned();
+                let node = if self.chain { i } else { (2 + 7 * at).cast_signed() };
+                lists[0].push(1 + 7 * at);
+                lists[1].push(node.cast_unsigned());
+                lists[2].push((begin + node).cast_unsigned());
+                lists[3].push(3 + 7 * at);
+            }
+            cu.push(lists[0].len() as i32);
+        }
+        if after[5].memory.i32s() != cu {
+            return Err(format!("offsets {:?}, not {cu:?}", after[5].memory.i32s()));
+        }
+        for (k, list) in lists.into_iter().enumerate() {
+            let mut want = list;
+            if self.chain && k % 2 == 1 {
+                want.clear(); // not asked for
+            }
+            want.resize(self.nodes(), 0xDEAD);
+            if after[6 + k].memory.u32s() != want {
+                return Err(format!("list {k}: {:?}, not {want:?}", after[6 + k].memory));
+            }
+        }
+        Ok(())
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// Requests around every border of the scan.
+pub fn pack_jobs() -> Vec<PackJob> {
+    [1usize, 2, 31, 33, 256, 257, 600]
+        .into_iter()
+        .enumerate()
+        .map(|(i, n)| PackJob {
+            sizes: (0..n).map(|b| 1 + (b * 13 + i) % if n < 9 { 70 } else { 5 }).collect(),
+            chain: i % 2 == 1,
+            seed: i as u64,
+        })
+        .collect()
 }
 
 /// The attention mask of a forest, this wide.

@@ -6,9 +6,9 @@
 #![allow(unsafe_code)] // see above
 
 #[cfg(feature = "cuda")]
-pub(crate) use with_kernels::{DeviceRows, OnDevice, apply, draw};
+pub(crate) use with_kernels::{DeviceRows, OnDevice, apply, draw, verify_chains};
 #[cfg(not(feature = "cuda"))]
-pub(crate) use without_kernels::{DeviceRows, OnDevice, apply, draw};
+pub(crate) use without_kernels::{DeviceRows, OnDevice, apply, draw, verify_chains};
 
 use crate::arrays::{Foreign, device_of};
 use crate::errors::{PyRes, input};
@@ -102,8 +102,10 @@ mod with_kernels {
     use super::{Answers, Ask, Bound, Foreign, Place, PyAny, PyRes, TOP_IDS, input, stream_of};
     use crate::arrays::Dtype;
     use crate::errors::{OrRaise, to_py};
+    use crate::guard::guard;
     use trivium_core::{Error, Result};
-    use trivium_cuda::{Call, Context, DeviceSlice, LogitsRows, RowAsk, Stream};
+    use trivium_cuda::rows::Chains;
+    use trivium_cuda::{Call, ChainRule, Context, DeviceSlice, LogitsRows, RowAsk, Stream};
 
     const _: () = assert!(TOP_IDS == trivium_cuda::race::MAX_WINNERS);
 
@@ -128,7 +130,8 @@ mod with_kernels {
             ordinal: i32,
         ) -> PyRes<Place<'py>> {
             let py = object.py();
-            let context = match Context::primary(ordinal) {
+            // The first call of a device compiles the kernels for it: seconds, and other threads go on.
+            let context = match guard(py, || Ok(Context::primary(ordinal)))? {
                 Ok(context) => context,
                 Err(Error::Device { detail, .. }) => return Ok(Place::Copy(detail)),
                 Err(other) => return Err(to_py(py, &other)),
@@ -175,18 +178,21 @@ mod with_kernels {
         pub(crate) fn vocab(&self) -> usize {
             self.logits.vocab
         }
+
+        /// Whether kernels can test against these rows.
+        pub(crate) fn is_float32(&self) -> bool {
+            self.logits.dtype == trivium_cuda::Dtype::F32
+        }
+
+        /// Whether both are used on one stream of one device.
+        pub(crate) fn goes_with(&self, other: &Self) -> bool {
+            self.stream == other.stream && self.context.ordinal() == other.context.ordinal()
+        }
     }
 
     /// Draws a token of every row, and finds its best ids if they are asked for.
     pub(crate) fn draw(on: &OnDevice, asks: &[Ask<'_>], top_ids: bool) -> Result<Answers> {
-        let asks: Vec<RowAsk<'_>> = asks
-            .iter()
-            .enumerate()
-            .map(|(row, ask)| {
-                let &Ask { address, draw, law, allowed } = ask;
-                RowAsk { row, address, draw, law, allowed }
-            })
-            .collect();
+        let asks = rows(asks);
         let mut call = Call::new(on.context, on.stream);
         // SAFETY: the exporter's memory, checked and held by the caller's `DeviceRows`; the stream is the one that its
         // library uses for it; the call ends with the stream's synchronisation.
@@ -205,6 +211,43 @@ mod with_kernels {
             log_probs: drawn.iter().map(|d| d.log_prob).collect(),
             top_ids,
         })
+    }
+
+    /// Verifies chains (tokens, offsets of requests, whether as a block): offsets of the committed tokens with them;
+    /// `None` where a row that a walk read is no law.
+    pub(crate) fn verify_chains(
+        on: &OnDevice,
+        q: &OnDevice,
+        asks: &[Ask<'_>],
+        (tokens, cu_nodes, block): (&[i32], &[i32], bool),
+        top_ids: bool,
+    ) -> Result<Option<(Vec<i32>, Answers)>> {
+        let rule = if block { ChainRule::Block } else { ChainRule::Token };
+        let chains = Chains { q: q.logits, tokens, cu_nodes, rule };
+        let mut call = Call::new(on.context, on.stream);
+        // SAFETY: as above, for both arrays: `q` is of the same device, and used on the same stream.
+        let (found, top_ids) = unsafe {
+            let found =
+                trivium_cuda::rows::verify_chains(&mut call, &on.logits, &rows(asks), &chains)?;
+            let top_ids = if top_ids {
+                trivium_cuda::rows::top_ids(&mut call, &on.logits)?
+            } else {
+                Vec::new()
+            };
+            (found, top_ids)
+        };
+        call.finish()?;
+        let Some(cu_tokens) = found.cu_tokens else { return Ok(None) };
+        let answers = Answers { tokens: found.tokens, log_probs: found.log_probs, top_ids };
+        Ok(Some((cu_tokens, answers)))
+    }
+
+    fn rows<'a>(asks: &[Ask<'a>]) -> Vec<RowAsk<'a>> {
+        let row = |(row, ask): (usize, &Ask<'a>)| {
+            let &Ask { address, draw, law, allowed } = ask;
+            RowAsk { row, address, draw, law, allowed }
+        };
+        asks.iter().enumerate().map(row).collect()
     }
 
     /// Masks a row in place; the mass that was kept.
@@ -261,9 +304,27 @@ mod without_kernels {
         pub(crate) fn vocab(&self) -> usize {
             match self.0 {}
         }
+
+        pub(crate) fn is_float32(&self) -> bool {
+            match self.0 {}
+        }
+
+        pub(crate) fn goes_with(&self, _other: &Self) -> bool {
+            match self.0 {}
+        }
     }
 
     pub(crate) fn draw(on: &OnDevice, _asks: &[Ask<'_>], _top_ids: bool) -> Result<Answers> {
+        match on.0 {}
+    }
+
+    pub(crate) fn verify_chains(
+        on: &OnDevice,
+        _q: &OnDevice,
+        _asks: &[Ask<'_>],
+        _chains: (&[i32], &[i32], bool),
+        _top_ids: bool,
+    ) -> Result<Option<(Vec<i32>, Answers)>> {
         match on.0 {}
     }
 

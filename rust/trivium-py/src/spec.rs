@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use trivium_core::{Constraint, Draw, Error, TargetLaw, TokenId, ids};
 use trivium_sample::Params;
 use trivium_spec::tree::{self, DraftLaw};
-use trivium_spec::verify::{Drawn, LossyRule, Rows, VerifierChoice};
+use trivium_spec::verify::{DeviceRule, Drawn, LossyRule, Rows, VerifierChoice};
 use trivium_spec::{
     Policy, Request, RequestOptions, Scope, Speculator, SpeculatorConfig, TreeBatch, Verified,
 };
@@ -391,10 +391,11 @@ fn verify_on_device(
     batch: &TreeBatch,
     requests: &[&mut Request],
     laws: &[Box<dyn TargetLaw>],
-    on: &OnDevice,
+    (on, q): (&OnDevice, Option<&OnDevice>),
     choice: VerifierChoice,
 ) -> Result<Option<Verified>, Error> {
-    let Some(asks) = spec.asks(batch, requests, laws, (on.rows(), on.vocab()), choice)? else {
+    let Some((rule, asks)) = spec.asks(batch, requests, laws, (on.rows(), on.vocab()), choice)?
+    else {
         return Ok(None);
     };
     let asks: Vec<Ask<'_>> = asks
@@ -406,14 +407,27 @@ fn verify_on_device(
             allowed: a.allowed.as_deref(),
         })
         .collect();
-    let answers = device::draw(on, &asks, spec.wants_top_ids())?;
-    let drawn = Drawn {
-        tokens: &answers.tokens,
-        log_probs: &answers.log_probs,
-        top_ids: &answers.top_ids,
-        k: device::TOP_IDS,
+    let tops = spec.wants_top_ids();
+    if rule == DeviceRule::Drawn {
+        let answers = device::draw(on, &asks, tops)?;
+        return spec.verify_drawn(batch, requests, drawn(&answers));
+    }
+    let shape = (batch.num_nodes(), on.vocab());
+    let fits = |q: &&OnDevice| q.is_float32() && q.goes_with(on) && (q.rows(), q.vocab()) == shape;
+    let Some(q) = q.filter(fits) else { return Ok(None) };
+    let tokens: Vec<i32> = batch.tokens().iter().map(|&t| t as i32).collect();
+    let mut cu = vec![0i32];
+    cu.extend((0..batch.len()).map(|b| batch.span(b).end as i32));
+    let chains = (&tokens[..], &cu[..], rule == DeviceRule::Block);
+    let Some((cu_tokens, answers)) = device::verify_chains(on, q, &asks, chains, tops)? else {
+        return Ok(None);
     };
-    spec.verify_drawn(batch, requests, drawn)
+    spec.verify_chains(batch, requests, &cu_tokens, drawn(&answers)).map(Some)
+}
+
+fn drawn(answers: &device::Answers) -> Drawn<'_> {
+    let device::Answers { tokens, log_probs, top_ids } = answers;
+    Drawn { tokens, log_probs, top_ids, k: device::TOP_IDS }
 }
 
 /// The stores, calibration and cost model behind `trivium.Speculator`.
@@ -616,6 +630,12 @@ impl PySpeculator {
                     same_device(q, "q", &device)?;
                 }
                 let on = device.on;
+                // Draft probabilities are held for the call, as the rows are.
+                let q_rows = match q.map(|q| place(q, "q")).transpose()? {
+                    Some(Place::Device(q)) => Some(q),
+                    _ => None,
+                };
+                let q_on = q_rows.as_ref().map(|q| q.on);
                 let tried = guard(py, || {
                     let mut guards = lock_all(&batch.requests)?;
                     let views: Vec<&mut Request> = guards.iter_mut().map(|g| &mut **g).collect();
@@ -623,7 +643,8 @@ impl PySpeculator {
                     if lossy.is_some() {
                         return Ok(None);
                     }
-                    verify_on_device(&self.inner, &batch.inner, &views, &laws, &on, choice)
+                    let on = (&on, q_on.as_ref());
+                    verify_on_device(&self.inner, &batch.inner, &views, &laws, on, choice)
                 })?;
                 if let Some(inner) = tried {
                     return Ok(verified(inner));

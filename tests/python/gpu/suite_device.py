@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trivium
-from trivium import Speculator, sampling
+from trivium import Speculator, _device, sampling
 from trivium.errors import InputError, StateError, TokenError, UnsupportedError
 from trivium.speculator import TreeBatch
 from trivium.vocabulary import Vocabulary
@@ -200,7 +200,7 @@ def test_other_rules_go_to_the_cpu_with_one_warning(device: Any) -> None:
     x = values((2, 50), 6)
     want = pipeline.sample(x, seed=2)
     array = device.rows(x)
-    trivium._device._warned.clear()
+    _device._warned.clear()
     with pytest.warns(RuntimeWarning, match="copied to the host"):
         found = pipeline.sample(array, seed=2)
     assert found[0].tolist() == want[0].tolist()
@@ -316,12 +316,55 @@ def test_other_verifiers_go_to_the_cpu_with_one_warning(device: Any) -> None:
     x = values((4, 20), 9)
     batch = TreeBatch.from_arrays(tokens, parents, cu, requests=[request], law="iid")
     want = spec.verify(batch, logits=x, q=q)
-    trivium._device._warned.clear()
+    _device._warned.clear()
     with pytest.warns(RuntimeWarning, match="copied to the host"):
         found = spec.verify(batch, logits=device.rows(x), q=device.rows(q))
     same(found, want)
     with pytest.raises(InputError, match="on the host"):
         spec.verify(batch, logits=device.rows(x), q=q)
+
+
+@pytest.mark.parametrize("verifier", ["token", "block"])
+@pytest.mark.parametrize("draw", ["cdf", "race"])
+def test_chains_are_tested_where_they_are(device: Any, verifier: str, draw: str) -> None:
+    """Drawn chains of several lengths; the residual is drawn by the host's own numbers."""
+    width, lengths = 300, [4, 0, 6]
+    accepted = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        spec = Speculator(width, sources=["recycle"], verifier=verifier, seed=seed)
+        requests = [spec.start([1, 2, 3], branch=b, draw=draw) for b in range(len(lengths))]
+        n = sum(lengths) + len(lengths)
+        x = values((n, width), seed, 4)
+        weights = np.exp(0.8 * np.where(np.isinf(x), -9, x) + 0.4 * rng.random((n, width)))
+        q = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+        tokens, parents, cu = [], [], [0]
+        for length in lengths:
+            parents += range(-1, length)
+            tokens.append(3)
+            for law in q[len(tokens) - 1 : len(tokens) - 1 + length].astype(float):
+                tokens += [int(rng.choice(width, p=law / law.sum()))]
+            cu.append(len(tokens))
+        batch = TreeBatch.from_arrays(tokens, parents, cu, requests=requests, law="iid")
+        params: dict[str, Any] = {"temperature": [1.0, 0.7, 1.3], "top_p": [1.0, 0.9, 0.95]}
+        want = spec.verify(batch, logits=x, q=q, **params)
+        before = len(device.launches())
+        dtype = DTYPES[seed % 3]
+        found = spec.verify(batch, logits=device.rows(x, dtype), q=device.rows(q), **params)
+        same(found, want)
+        accepted += int(found.num_accepted.sum())
+        if device.name == "stand-in":
+            names = {name for name, _ in device.launches()[before:]}
+            assert f"reject_chains_{dtype.replace('float', 'f')}" in names
+        spoiled = q.copy()
+        spoiled[0] *= 0.5
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with pytest.raises(InputError) as host:
+                spec.verify(batch, logits=x, q=spoiled, **params)
+            with pytest.raises(InputError, match=re.escape(str(host.value))):
+                spec.verify(batch, logits=device.rows(x), q=device.rows(spoiled), **params)
+    assert accepted > 4
 
 
 def test_wrong_shapes_are_the_hosts_errors(device: Any) -> None:
@@ -399,7 +442,7 @@ def test_a_device_that_does_not_exist(only_stand_in: Any) -> None:
     x = values((1, WIDTH), 1)
     array = only_stand_in.rows(x)
     array.device = array.capsule_device = (2, 7)
-    trivium._device._warned.clear()
+    _device._warned.clear()
     with pytest.warns(RuntimeWarning, match="invalid device ordinal"):
         found = sampling.Pipeline().sample(array, seed=1)
     assert found[0].tolist() == sampling.Pipeline().sample(x, seed=1)[0].tolist()
@@ -420,7 +463,7 @@ def test_other_dtypes_are_input_errors(only_stand_in: Any, dtype: str) -> None:
 def test_float64_goes_to_the_cpu(only_stand_in: Any) -> None:
     x = values((1, WIDTH), 1)
     array = only_stand_in.rows(x, "float64")
-    trivium._device._warned.clear()
+    _device._warned.clear()
     with pytest.warns(RuntimeWarning, match="float32, float16, bfloat16"):
         found = sampling.Pipeline().sample(array, seed=1)
     assert found[0].tolist() == sampling.Pipeline().sample(x, seed=1)[0].tolist()

@@ -12,13 +12,14 @@ use super::row::{Laws, Row};
 use super::sampled::{RECYCLE_ALL, to_top_ids};
 use super::walk::{Work, verify_tree};
 use super::{Verified, Walk};
+use crate::draft::TopIds;
 use crate::request::Request;
 use crate::speculator::{Speculator, check};
 use crate::tree::TreeBatch;
 use std::sync::Arc;
 use trivium_core::error::{Error, Result};
 use trivium_core::law::PlainLaw;
-use trivium_core::{Address, Chance, Constraint, Draw, Keyed, TargetLaw, TokenId, mask};
+use trivium_core::{Address, Chance, Constraint, Draw, Keyed, TargetLaw, TokenId, ids, mask};
 
 /// The draw of one row's target token.
 #[derive(Debug, Clone)]
@@ -31,6 +32,17 @@ pub struct NodeAsk {
     pub law: Arc<PlainLaw>,
     /// Packed mask after the node's path; `None` allows all.
     pub allowed: Option<Vec<u32>>,
+}
+
+/// Which test a device makes of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceRule {
+    /// None: the target's own draw decides, and the host walks.
+    Drawn,
+    /// Token by token against `q`.
+    Token,
+    /// The block against `q`.
+    Block,
 }
 
 /// What a device drew, one entry a row of the batch.
@@ -98,14 +110,27 @@ impl Speculator {
         laws: &[Box<dyn TargetLaw>],
         (rows, width): (usize, usize),
         choice: VerifierChoice,
-    ) -> Result<Option<Vec<NodeAsk>>> {
+    ) -> Result<Option<(DeviceRule, Vec<NodeAsk>)>> {
         check(batch, requests, rows)?;
         self.check_width(width, laws.len(), requests.len())?;
         let accepted = if choice == VerifierChoice::Law { self.accepted() } else { 0.0 };
         let mut asks = Vec::with_capacity(batch.num_nodes());
+        let mut rule = None;
         for (b, request) in requests.iter().enumerate() {
-            let verifier = batch.resolve(b, choice, request.draw, accepted)?;
-            if !matches!(verifier, Verifier::Sampled | Verifier::Race) {
+            let here = match batch.resolve(b, choice, request.draw, accepted)? {
+                Verifier::Sampled | Verifier::Race => DeviceRule::Drawn,
+                // Rows behind the end of a constraint would bear on the tests, and siblings are an error to name.
+                _ if request.constraint.is_some() || batch.tree(b).has_siblings() => {
+                    return Ok(None);
+                }
+                Verifier::Token => DeviceRule::Token,
+                Verifier::Block => DeviceRule::Block,
+                _ => return Ok(None),
+            };
+            // One launch, one rule; and chains of one draw.
+            if *rule.get_or_insert(here) != here
+                || (here != DeviceRule::Drawn && request.draw != requests[0].draw)
+            {
                 return Ok(None);
             }
             let law = request.law.as_deref().unwrap_or(laws[b].as_ref());
@@ -113,7 +138,42 @@ impl Speculator {
                 return Ok(None);
             }
         }
-        Ok(Some(asks))
+        Ok(Some((rule.unwrap_or(DeviceRule::Drawn), asks)))
+    }
+
+    /// Takes the chains that a device verified: request `b` committed `tokens[cu_tokens[b]..cu_tokens[b + 1]]`, its
+    /// accepted drafts and one more. `top_ids` as in [`Drawn`].
+    ///
+    /// # Errors
+    /// As [`verify_rows`](Self::verify_rows); `InvalidInput` for offsets that are none.
+    pub fn verify_chains(
+        &self,
+        batch: &TreeBatch,
+        requests: &[&mut Request],
+        cu_tokens: &[i32],
+        drawn: Drawn<'_>,
+    ) -> Result<Verified> {
+        check(batch, requests, batch.num_nodes())?;
+        let vocab = self.config().vocab_size;
+        let mut out = Verified { logprobs: Some(Vec::new()), ..Verified::new() };
+        for b in 0..requests.len() {
+            let offsets = cu_tokens.get(b..b + 2).unwrap_or(&[0, 0]);
+            let (begin, end) = (offsets[0] as usize, offsets[1] as usize);
+            let lists = (drawn.tokens.get(begin..end), drawn.log_probs.get(begin..end));
+            let (tokens, log_probs) = match lists {
+                (Some(t), Some(l)) if !t.is_empty() && t.len() <= batch.span(b).len() => (t, l),
+                _ => return Err(Error::input("cu_tokens", "are no offsets of committed tokens")),
+            };
+            let checked = tokens.iter().map(|&t| ids::check_id(i64::from(t), vocab));
+            let walk = Walk {
+                nodes: (1..tokens.len()).collect(),
+                tokens: checked.collect::<Result<_>>()?,
+                logprobs: log_probs.to_vec(),
+            };
+            let tops = tops_of(batch, b, &walk, drawn, vocab);
+            out.push(batch, b, walk, tops);
+        }
+        Ok(out)
     }
 
     /// Whether some source learns from the best ids of rows.
@@ -153,19 +213,29 @@ impl Speculator {
                 other => other?,
             };
             walk.cut(request.constraint.as_deref())?;
-            let all = span.len() * vocab <= RECYCLE_ALL;
-            let tops = if drawn.top_ids.is_empty() {
-                Vec::new()
-            } else {
-                to_top_ids(batch, b, &walk.nodes, all, |row| {
-                    let ids = &drawn.top_ids[row * drawn.k..(row + 1) * drawn.k];
-                    ids.iter().map_while(|&t| TokenId::try_from(t).ok()).collect()
-                })
-            };
+            let tops = tops_of(batch, b, &walk, drawn, vocab);
             out.push(batch, b, walk, tops);
         }
         Ok(Some(out))
     }
+}
+
+/// Best ids of the rows that recycling learns from.
+fn tops_of(
+    batch: &TreeBatch,
+    b: usize,
+    walk: &Walk,
+    drawn: Drawn<'_>,
+    vocab: usize,
+) -> Vec<TopIds> {
+    if drawn.top_ids.is_empty() {
+        return Vec::new();
+    }
+    let all = batch.span(b).len() * vocab <= RECYCLE_ALL;
+    to_top_ids(batch, b, &walk.nodes, all, |row| {
+        let ids = &drawn.top_ids[row * drawn.k..(row + 1) * drawn.k];
+        ids.iter().map_while(|&t| TokenId::try_from(t).ok()).collect()
+    })
 }
 
 /// Asks for the rows of one request; `false` where its law has no plain form somewhere.

@@ -33,7 +33,7 @@ pub use batch::{Rows, VerifierChoice};
 pub use branch::{BranchTree, branch_count, branch_point};
 pub use chain::verify_chain;
 pub use density::{Density, Thinned, accept_density, verify_density};
-pub use device::{Drawn, NodeAsk};
+pub use device::{DeviceRule, Drawn, NodeAsk};
 pub use fault::{Exact, Faults, MUTATIONS, Mutation, Planted};
 pub use jacobi::{FrozenWindow, JacobiWindow, Redraft};
 pub use k_seq::k_seq_factor;
