@@ -146,6 +146,26 @@ impl<'a> Cursor<'a> {
         out
     }
 
+    /// The counts of `*`, `+` or `?`, if one comes next.
+    pub(super) fn star(&mut self) -> Option<(u32, Option<u32>)> {
+        let counts = match self.peek()? {
+            '*' => (0, None),
+            '+' => (1, None),
+            '?' => (0, Some(1)),
+            _ => return None,
+        };
+        self.at += 1;
+        Some(counts)
+    }
+
+    /// Takes the `i` behind a text of any case, which is no beginning of a name.
+    pub(super) fn any_case(&mut self, is_name: impl Fn(char) -> bool) -> bool {
+        let mut after = self.rest().chars();
+        let found = after.next() == Some('i') && !after.next().is_some_and(is_name);
+        self.at += usize::from(found);
+        found
+    }
+
     /// Counts operators that pile up on one item, each a level of its expression.
     pub(super) fn pile(height: &mut usize) -> Result<()> {
         *height += 1;

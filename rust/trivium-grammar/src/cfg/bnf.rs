@@ -107,12 +107,8 @@ fn repeated(c: &mut Cursor<'_>) -> Result<Ast> {
     let mut item = atom(c)?;
     let mut height = 0;
     loop {
-        let (min, max) = if c.eat("*") {
-            (0, None)
-        } else if c.eat("+") {
-            (1, None)
-        } else if c.eat("?") {
-            (0, Some(1))
+        let (min, max) = if let Some(counts) = c.star() {
+            counts
         } else if c.eat("{") {
             let counts = counts(c)?;
             if !c.eat("}") {
@@ -163,13 +159,7 @@ fn atom(c: &mut Cursor<'_>) -> Result<Ast> {
     match c.bump() {
         Some(q @ ('"' | '\'')) => {
             let text = c.quoted(q)?;
-            let any_case = q == '"' && c.rest().starts_with('i') && {
-                let mut after = c.rest()[1..].chars();
-                !after.next().is_some_and(is_name)
-            };
-            if any_case {
-                c.at += 1;
-            }
+            let any_case = q == '"' && c.any_case(is_name);
             Ok(Ast::Text(text, any_case))
         }
         Some('[') => Ok(Ast::Class(c.class()?)),
