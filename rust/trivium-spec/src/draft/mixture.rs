@@ -31,6 +31,9 @@ pub const MAX_SLOTS: usize = 64;
 /// Pieces of evidence that a candidate keeps.
 pub const MAX_PIECES: usize = 12;
 
+/// Sets of slots with weights of their own; later ones share those of their strongest slot.
+const MAX_SETS: usize = 4096;
+
 /// Weight of the source's own guess, in examples.
 const PRIOR_WEIGHT: f32 = 6.0;
 /// Examples after which a bucket's counts are halved.
@@ -254,13 +257,16 @@ impl Mixture {
         }
     }
 
-    /// Where the weights of a set begin; it gets a row of its own.
+    /// Where the weights of a set begin; it gets a row of its own while there is room.
     fn own_row(&mut self, set: u64) -> usize {
         let width = self.slots() + 1;
+        let first = set.trailing_zeros() as usize * width;
+        if self.sets.len() == MAX_SETS && !self.sets.contains_key(&set) {
+            return first;
+        }
         let fresh = self.weights.len() / width;
         let row = *self.sets.entry(set).or_insert(fresh as u32) as usize * width;
         if row == self.weights.len() {
-            let first = set.trailing_zeros() as usize * width;
             self.weights.extend_from_within(first..first + width);
         }
         row
@@ -310,7 +316,8 @@ impl Mixture {
             let sound = row.clone().all(f32::is_finite)
                 && set != 0
                 && (u64::BITS - set.leading_zeros()) as usize <= this.slots()
-                && !this.sets.contains_key(&set);
+                && !this.sets.contains_key(&set)
+                && this.sets.len() < MAX_SETS;
             sound.then_some(())?;
             let at = this.own_row(set);
             this.weights.truncate(at);
@@ -353,6 +360,24 @@ mod tests {
             m.record(&[e(0, 0, 0.5), e(1, 0, 0.5)], true);
         }
         assert!(m.probability(&[e(0, 0, 0.5), e(1, 0, 0.5)]) > 0.95);
+    }
+
+    /// Whatever sets of slots come up, the tables stay bounded and files of them load.
+    #[test]
+    fn sets_without_room_share_the_weights_of_their_strongest_slot() {
+        let features = [1; 16];
+        let mut m = Mixture::new(&features);
+        for set in 1..1u32 << 13 {
+            let said: Vec<Evidence> =
+                (0..13).filter(|s| set >> s & 1 == 1).take(12).map(|s| e(s, 0, 0.5)).collect();
+            m.record(&said, set % 3 == 0);
+            assert!((0.0..=1.0).contains(&m.probability(&said)));
+        }
+        assert_eq!(m.sets.len(), MAX_SETS);
+        assert_eq!(m.weights.len(), (MAX_SETS + 16) * 17);
+        let saved = m.save();
+        let again = Mixture::restore(&features, &saved).map(|m| m.save());
+        assert!(again == Some(saved));
     }
 
     #[test]
