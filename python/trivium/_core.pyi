@@ -474,6 +474,12 @@ class Voter:
         ridge: float,
     ) -> list[float]: ...
     @staticmethod
+    def learn_unlabelled(
+        questions: Sequence[tuple[Sequence[tuple[int, int | None]], int, Sequence[int]]],
+        sources: int,
+        rounds: int,
+    ) -> list[float]: ...
+    @staticmethod
     def consensus_game(
         correct: Sequence[float],
         incorrect: Sequence[float],

@@ -57,27 +57,33 @@ def majority_at(
 
 
 def learn_reliabilities(
-    votes: Sequence[tuple[Sequence[tuple[int, str | None]], str]],
+    votes: Sequence[tuple[Sequence[tuple[int, str | None]], str | None]],
     sources: int,
     *,
     method: str = "odds",
     ridge: float = 0.3,
+    rounds: int = 10,
 ) -> list[float]:
-    """Weights of sources from labelled questions, for ``Voter(weight="log_odds")``.
+    """Weights of sources from earlier questions, for ``Voter(weight="log_odds")``.
 
     Parameters
     ----------
     votes : sequence of (ballots, gold)
-        Ballots are pairs of source index and key, or None for no answer.
+        Ballots are pairs of source index and key, or None for no answer. ``"unlabelled"`` does
+        not read the gold key: None will do.
     sources : int
         Number of sources.
-    method : {"odds", "joint"}
+    method : {"odds", "joint", "unlabelled"}
         ``"odds"``: ``max(0, log((right + 1) / (wrong + 1)) + log(mean number of wrong answers))``
         source by source, as if sources were independent (Nitzan and Paroush). ``"joint"``: a
         conditional logit over the answers (McFadden), in which sources that repeat each other share
-        their weight; stop it with ``posterior:1:0.9``.
+        their weight; stop it with ``posterior:1:0.9``. ``"unlabelled"``: the log-odds with each
+        vote judged by the weighted vote of all, by expectation-maximisation (Dawid and Skene, one
+        accuracy a source): sources that repeat each other confirm each other.
     ridge : float
         Pull of ``"joint"`` towards the log-odds.
+    rounds : int
+        Rounds of ``"unlabelled"``, from 1 to 100.
 
     Returns
     -------
@@ -87,15 +93,20 @@ def learn_reliabilities(
     Raises
     ------
     InputError
-        A source that is not one of them, an unknown method, a `ridge` not above 0.
+        A source that is not one of them, an unknown method, a `ridge` not above 0, `rounds` out
+        of range, a gold key of None for a method that reads it.
     """
-    if method not in ("odds", "joint"):
-        raise InputError(f"method: {method!r} is unknown; choose one of: odds, joint")
+    if method not in ("odds", "joint", "unlabelled"):
+        raise InputError(f"method: {method!r} is unknown; choose one of: odds, joint, unlabelled")
+    if not 1 <= rounds <= 100:
+        raise InputError(f"rounds: {rounds} is not in 1 .. 100")
     if not 0 < ridge < np.inf:
         raise InputError(f"ridge: {ridge} is not a finite number above 0")
     counts = np.ones((sources, 2))
     spread = 0.0
     for ballots, gold in votes:
+        if gold is None and method != "unlabelled":
+            raise InputError(f"votes: method {method!r} reads the gold key, which is None")
         wrong = {key for _, key in ballots if key is not None and key != gold}
         spread += max(1, len(wrong)) / len(votes)
         for source, key in ballots:
@@ -103,20 +114,23 @@ def learn_reliabilities(
                 raise InputError(f"votes: source {source} is not in 0 .. {sources - 1}")
             counts[source, 0 if key == gold else 1] += 1
     if method == "joint":
-        return _jointly(votes, sources, ridge)
+        return _core.Voter.learn_jointly(_numbered(votes), sources, float(ridge))
+    if method == "unlabelled":
+        return _core.Voter.learn_unlabelled(_numbered(votes), sources, rounds)
     odds = np.log(counts[:, 0] / counts[:, 1]) + np.log(max(spread, 1.0))
     return [float(w) for w in np.maximum(odds, 0.0)]
 
 
-def _jointly(
-    votes: Sequence[tuple[Sequence[tuple[int, str | None]], str]], sources: int, ridge: float
-) -> list[float]:
-    labelled = []
+def _numbered(
+    votes: Sequence[tuple[Sequence[tuple[int, str | None]], str | None]],
+) -> list[tuple[list[tuple[int, int | None]], int, list[int]]]:
+    """Ballots with keys numbered question by question, how many, and the right ones."""
+    numbered = []
     for ballots, gold in votes:
         ids: dict[str, int] = {}
-        numbered = [(s, None if k is None else ids.setdefault(k, len(ids))) for s, k in ballots]
-        labelled.append((numbered, len(ids), [ids[gold]] if gold in ids else []))
-    return _core.Voter.learn_jointly(labelled, sources, float(ridge))
+        keys = [(s, None if k is None else ids.setdefault(k, len(ids))) for s, k in ballots]
+        numbered.append((keys, len(ids), [ids[gold]] if gold in ids else []))
+    return numbered
 
 
 def risk_controlled(

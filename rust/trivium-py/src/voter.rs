@@ -201,6 +201,15 @@ fn floats<'a>(
 /// Ballots as source and key, number of keys, right keys.
 type LabelledQuestion = (Vec<(u32, Option<u32>)>, u32, Vec<u32>);
 
+fn labelled(questions: Vec<LabelledQuestion>) -> Vec<Labelled> {
+    let read = |(votes, num_keys, right): LabelledQuestion| Labelled {
+        votes,
+        num_keys,
+        right: (0..num_keys).map(|key| right.contains(&key)).collect(),
+    };
+    questions.into_iter().map(read).collect()
+}
+
 /// A pool of questions under one policy.
 #[pyclass(frozen, name = "Voter", module = "trivium._core")]
 pub(crate) struct PyVoter {
@@ -557,14 +566,23 @@ impl PyVoter {
         sources: usize,
         ridge: f64,
     ) -> PyRes<Vec<f64>> {
-        let labelled = |(votes, num_keys, right): LabelledQuestion| Labelled {
-            votes,
-            num_keys,
-            right: (0..num_keys).map(|key| right.contains(&key)).collect(),
-        };
         guard(py, || {
-            let questions: Vec<Labelled> = questions.into_iter().map(labelled).collect();
+            let questions = labelled(questions);
             Ok(trivium_vote::weights::logit::learn_jointly(&questions, sources, ridge))
+        })
+    }
+
+    /// Weights of sources from votes alone, by expectation-maximisation.
+    #[staticmethod]
+    fn learn_unlabelled(
+        py: Python<'_>,
+        questions: Vec<LabelledQuestion>,
+        sources: usize,
+        rounds: u32,
+    ) -> PyRes<Vec<f64>> {
+        guard(py, || {
+            let questions = labelled(questions);
+            Ok(trivium_vote::weights::reliability::learn_unlabelled(&questions, sources, rounds))
         })
     }
 

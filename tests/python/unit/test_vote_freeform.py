@@ -120,6 +120,42 @@ def test_sources_that_repeat_each_other_share_their_weight():
             voting.learn_reliabilities(votes, 10, **bad)
 
 
+def test_reliabilities_are_learned_without_labels():
+    rng = np.random.default_rng(4)
+    accuracy = [0.9, 0.7, 0.5, 0.4, 0.4]
+
+    def question():
+        hit = rng.random(len(accuracy)) < accuracy
+        wrong = rng.integers(1, 4, len(accuracy))
+        return [
+            (v, "right" if h else f"wrong {w}")
+            for v, (h, w) in enumerate(zip(hit, wrong, strict=True))
+        ]
+
+    seen = [question() for _ in range(600)]
+    blind = voting.learn_reliabilities([(b, None) for b in seen], 5, method="unlabelled")
+    told = voting.learn_reliabilities([(b, "right") for b in seen], 5)
+    assert blind == voting.learn_reliabilities([(b, "x") for b in seen], 5, method="unlabelled")
+    assert blind[0] == max(blind)
+    assert np.corrcoef(blind, told)[0, 1] > 0.95
+
+    def elects(weights):
+        right = 0
+        for ballots in held_out:
+            sums: dict[str, float] = {}
+            for v, key in ballots:
+                sums[key] = sums.get(key, 0.0) + weights[v]
+            right += max(sums, key=sums.__getitem__) == "right"
+        return right / len(held_out)
+
+    held_out = [question() for _ in range(4000)]
+    assert elects(blind) > elects([1.0] * 5) + 0.02
+    assert elects(blind) == pytest.approx(elects(told), abs=0.01)
+    for bad in ({"method": "odds"}, {"method": "unlabelled", "rounds": 0}):
+        with pytest.raises(InputError):
+            voting.learn_reliabilities([(b, None) for b in seen], 5, **bad)
+
+
 def test_one_hot_embeddings_elect_the_majority():
     """P14: cosine of one-hot rows is equality."""
     rng = np.random.default_rng(0)

@@ -8,7 +8,11 @@
 //! w_v = max(0, ln((right_v + 1) / (wrong_v + 1)) + ln max(1, mean number of wrong answers))
 //! ```
 //!
-//! and without labels the same counts against the weighted vote of the other sources, some rounds.
+//! and without labels the same counts, each vote counting as right with the probability that the
+//! weighted vote of all sources gives its key: expectation-maximisation from equal weights. Judged
+//! by the *other* sources alone, a vote would count as right less often than it is, and the best
+//! source lose most: on five independent sources of accuracy 0.9 to 0.4, weights of 0.34 and less
+//! came out where labels give 2.9 (here 2.4).
 
 /// A question for learning: which source voted for which key, and how many keys there are.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,47 +27,49 @@ pub struct Labelled {
 
 /// Log-odds by source from labelled questions.
 pub fn learn(questions: &[Labelled], num_sources: usize) -> Vec<f64> {
-    let right = |question: &Labelled, key: u32| {
-        f64::from(u8::from(question.right.get(key as usize) == Some(&true)))
-    };
-    odds(questions, num_sources, |question, _, key| right(question, key))
+    odds(questions, num_sources, |i, key| {
+        f64::from(u8::from(questions[i].right.get(key as usize) == Some(&true)))
+    })
 }
 
-/// Log-odds by source without labels: each vote is judged by the weighted vote of the others.
+/// Log-odds by source without labels, in rounds of expectation-maximisation.
 pub fn learn_unlabelled(questions: &[Labelled], num_sources: usize, rounds: u32) -> Vec<f64> {
     let mut weights = vec![1.0; num_sources];
     for _ in 0..rounds {
-        let known = weights;
-        weights = odds(questions, num_sources, |question, source, key| {
-            let mut sums = vec![0.0; question.num_keys as usize];
-            for &(other, vote) in &question.votes {
-                if let Some(vote) = vote
-                    && other != source
-                    && let Some(sum) = sums.get_mut(vote as usize)
-                {
-                    *sum += known.get(other as usize).copied().unwrap_or(0.0);
-                }
-            }
-            let shift = sums.iter().copied().fold(0.0, f64::max);
-            let total: f64 = sums.iter().map(|s| (s - shift).exp()).sum();
-            sums.get(key as usize).map_or(0.0, |s| (s - shift).exp() / total)
+        let laws: Vec<Vec<f64>> = questions.iter().map(|q| law(q, &weights)).collect();
+        weights = odds(questions, num_sources, |i, key| {
+            laws[i].get(key as usize).copied().unwrap_or(0.0)
         });
     }
     weights
 }
 
-fn odds(
-    questions: &[Labelled],
-    num_sources: usize,
-    right: impl Fn(&Labelled, u32, u32) -> f64,
-) -> Vec<f64> {
+/// Probability of each key under independent sources of known log-odds.
+fn law(question: &Labelled, weights: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; question.num_keys as usize];
+    for &(source, vote) in &question.votes {
+        if let Some(vote) = vote
+            && let Some(sum) = sums.get_mut(vote as usize)
+        {
+            *sum += weights.get(source as usize).copied().unwrap_or(0.0);
+        }
+    }
+    let shift = sums.iter().copied().fold(0.0, f64::max);
+    sums.iter_mut().for_each(|s| *s = (*s - shift).exp());
+    let total: f64 = sums.iter().sum();
+    sums.iter_mut().for_each(|s| *s /= total);
+    sums
+}
+
+/// Log-odds from how right each key of each question is.
+fn odds(questions: &[Labelled], num_sources: usize, right: impl Fn(usize, u32) -> f64) -> Vec<f64> {
     let mut counts = vec![(1.0f64, 1.0f64); num_sources];
     let mut alternatives = 0.0;
-    for question in questions {
+    for (i, question) in questions.iter().enumerate() {
         let wrong = f64::from(question.num_keys.saturating_sub(1).max(1));
         alternatives += wrong / questions.len() as f64;
         for &(source, key) in &question.votes {
-            let good = key.map_or(0.0, |key| right(question, source, key));
+            let good = key.map_or(0.0, |key| right(i, key));
             if let Some((yes, no)) = counts.get_mut(source as usize) {
                 *yes += good;
                 *no += 1.0 - good;
@@ -94,8 +100,9 @@ mod tests {
         assert!((w[0] - (99f64.ln() + 2f64.ln())).abs() < 1e-12);
         assert!((w[1] - 2f64.ln()).abs() < 1e-12);
         assert!(w[0] > w[1] + w[2] + w[3]);
-        let blind = learn_unlabelled(&questions, 4, 5);
-        assert!(blind.iter().all(|w| w.is_finite()));
+        // Three that always agree outvote the strong one where nobody tells who is right.
+        let blind = learn_unlabelled(&questions, 4, 10);
+        assert!(blind[1] > blind[0] && blind[1] == blind[2] && blind[2] == blind[3], "{blind:?}");
         assert!((learn(&[], 2)[0]).abs() < 1e-12);
     }
 }
