@@ -109,12 +109,35 @@ pub(crate) struct Group {
     pub(crate) names: Box<[(Arc<str>, NodeId)]>,
     pub(crate) patterns: Box<[(LangId, NodeId)]>,
     pub(crate) rest: NodeId,
+    /// Places in `names`, sorted by name; empty where looking through is as fast.
+    sorted: Box<[u32]>,
 }
 
+/// Names up to which they are looked through.
+const FEW_NAMES: usize = 8;
+
 impl Group {
+    /// `names` are distinct.
+    pub(crate) fn new(
+        names: Box<[(Arc<str>, NodeId)]>,
+        patterns: Box<[(LangId, NodeId)]>,
+        rest: NodeId,
+    ) -> Self {
+        let mut sorted = Vec::new();
+        if names.len() > FEW_NAMES {
+            sorted.extend(0..names.len() as u32);
+            sorted.sort_unstable_by_key(|&i| &*names[i as usize].0);
+        }
+        Self { names, patterns, rest, sorted: sorted.into() }
+    }
+
     /// The node of a name, if it is among the names.
     pub(crate) fn name(&self, name: &str) -> Option<NodeId> {
-        self.names.iter().find(|n| &*n.0 == name).map(|n| n.1)
+        if self.sorted.is_empty() {
+            return self.names.iter().find(|n| &*n.0 == name).map(|n| n.1);
+        }
+        let at = self.sorted.binary_search_by_key(&name, |&i| &self.names[i as usize].0).ok()?;
+        Some(self.names[self.sorted[at] as usize].1)
     }
 }
 
@@ -375,8 +398,8 @@ impl ObjCell {
     pub(crate) fn named(&self, name: &str, nodes: &mut Nodes) -> NodeId {
         let mut node = Nodes::ANY;
         for group in &self.groups {
-            if let Some((_, n)) = group.names.iter().find(|n| &*n.0 == name) {
-                node = nodes.meet(node, *n);
+            if let Some(n) = group.name(name) {
+                node = nodes.meet(node, n);
             } else if group.patterns.is_empty() {
                 node = nodes.meet(node, group.rest);
             }

@@ -2,7 +2,8 @@
 //!
 //! A node is inhabited iff some cell is, assuming inhabited children. Answers that are still open
 //! count as *no*; rounds go on until none changes. So an object that requires itself is empty, and a
-//! list of itself is not, since it may be `[]`.
+//! list of itself is not, since it may be `[]`. A child not met before is asked at once: an object
+//! with many required members needs one look and not one for each member.
 //!
 //! While schemas are being expanded a *probe* asks less: it looks a few levels deep and says *maybe*
 //! beyond. Cells that a probe refutes are dropped early, which keeps products small; the exact answer
@@ -13,15 +14,28 @@ use super::error::Problem;
 use super::expand::Algebra;
 use super::nodes::{NodeId, Nodes};
 use super::plan::Ask;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Levels that a probe looks down.
 const PROBE: usize = 2;
+
+/// Levels of children that are asked at once; deeper ones wait for their turn.
+const AT_ONCE: usize = 32;
+
+/// Nodes met while one answer is sought.
+#[derive(Default)]
+struct Search {
+    met: FxHashSet<NodeId>,
+    /// Those whose answer is open, in the order they were left.
+    open: Vec<NodeId>,
+}
 
 /// What is known of nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Inhabited {
     known: FxHashMap<NodeId, bool>,
+    /// Times that the cells of a node were looked through.
+    looks: usize,
 }
 
 impl Algebra {
@@ -35,55 +49,57 @@ impl Algebra {
         if let Some(&known) = self.inhabited.known.get(&node) {
             return Ok(known);
         }
-        // Nodes whose answer is open, in the order they were met.
-        let mut open = vec![node];
-        let mut listed: FxHashMap<NodeId, bool> = FxHashMap::default();
-        listed.insert(node, false);
+        let mut search = Search { met: [node].into_iter().collect(), open: vec![node] };
         loop {
-            let mut changed = false;
+            let before = (search.open.len(), self.inhabited.known.len());
             let mut i = 0;
-            while i < open.len() {
-                let here = open[i];
+            while i < search.open.len() {
+                let here = search.open[i];
                 i += 1;
-                if self.inhabited.known.contains_key(&here) {
-                    continue;
+                if !self.inhabited.known.contains_key(&here)
+                    && self.lives(here, &mut search, 0)?
+                    && here == node
+                {
+                    return Ok(true);
                 }
-                let before = open.len();
-                let cells = self.cells(here)?;
-                let mut met: Vec<NodeId> = Vec::new();
-                let yes = self.any_cell(&cells, &mut |a, n| {
-                    Ok(match n {
-                        Nodes::ANY => true,
-                        Nodes::NONE => false,
-                        n => a.inhabited.known.get(&n).copied().unwrap_or_else(|| {
-                            met.push(n);
-                            false
-                        }),
-                    })
-                })?;
-                if yes {
-                    self.inhabited.known.insert(here, true);
-                    changed = true;
-                    if here == node {
-                        return Ok(true);
-                    }
-                    continue;
-                }
-                for n in met {
-                    if listed.insert(n, false).is_none() {
-                        open.push(n);
-                    }
-                }
-                changed |= open.len() > before;
             }
-            if !changed {
+            if before == (search.open.len(), self.inhabited.known.len()) {
                 break;
             }
         }
-        for n in open {
+        for n in search.open {
             self.inhabited.known.entry(n).or_insert(false);
         }
         Ok(self.inhabited.known.get(&node).copied().unwrap_or(false))
+    }
+
+    /// Whether a node is seen to be inhabited while open answers count as *no*.
+    fn lives(&mut self, node: NodeId, search: &mut Search, depth: usize) -> Result<bool, Problem> {
+        crate::watch::poll()?;
+        self.inhabited.looks += 1;
+        let cells = self.cells(node)?;
+        let yes = self.any_cell(&cells, &mut |a, n| {
+            match n {
+                Nodes::ANY => return Ok(true),
+                Nodes::NONE => return Ok(false),
+                _ => {}
+            }
+            if let Some(&known) = a.inhabited.known.get(&n) {
+                return Ok(known);
+            }
+            if !search.met.insert(n) {
+                return Ok(false);
+            }
+            if depth < AT_ONCE && a.lives(n, search, depth + 1)? {
+                return Ok(true);
+            }
+            search.open.push(n);
+            Ok(false)
+        })?;
+        if yes {
+            self.inhabited.known.insert(node, true);
+        }
+        Ok(yes)
     }
 
     fn any_cell(&mut self, cells: &Cells, ask: &mut Ask<'_>) -> Result<bool, Problem> {
@@ -201,5 +217,59 @@ impl Algebra {
         }
         cells.objects = kept;
         Ok(cells)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::documents::Documents;
+    use super::super::options::Formats;
+    use super::*;
+    use crate::limits::CompileLimits;
+    use std::collections::BTreeMap;
+
+    /// Whether a schema is inhabited, and the looks that it took.
+    fn ask(schema: &str) -> (bool, usize) {
+        let docs = Documents::new(schema, BTreeMap::new()).unwrap();
+        let limits = CompileLimits::default();
+        let mut algebra = Algebra::new(docs, Formats::Assert, 10_000, false, &limits);
+        let root = algebra.root().unwrap();
+        (algebra.inhabited(root).unwrap(), algebra.inhabited.looks)
+    }
+
+    #[test]
+    fn members_are_looked_at_once() {
+        const N: usize = 500;
+        let list = |f: &dyn Fn(usize) -> String| (0..N).map(f).collect::<Vec<_>>().join(",");
+        let members = list(&|i| format!(r##""m{i}": {{"$ref": "#/$defs/d{i}"}}"##));
+        let defs = list(&|i| format!(r#""d{i}": {{"type": "string", "minLength": {i}}}"#));
+        let names = list(&|i| format!(r#""m{i}""#));
+        let schema = format!(
+            r#"{{"type": "object", "properties": {{{members}}}, "required": [{names}],
+                "$defs": {{{defs}}}}}"#
+        );
+        assert_eq!(ask(&schema), (true, N + 1));
+    }
+
+    #[test]
+    fn chains_deeper_than_what_is_asked_at_once() {
+        const N: usize = 5 * AT_ONCE;
+        let chain = |last: &str| {
+            let link = |i| {
+                format!(
+                    r##""d{i}": {{"type": "object", "required": ["a"],
+                        "properties": {{"a": {{"$ref": "#/$defs/d{}"}}}}}}"##,
+                    i + 1
+                )
+            };
+            let links = (0..N).map(link).collect::<Vec<_>>().join(",");
+            ask(&format!(r##"{{"$ref": "#/$defs/d0", "$defs": {{{links}, "d{N}": {last}}}}}"##)).0
+        };
+        assert!(chain(r#"{"type": "null"}"#));
+        assert!(!chain("false"));
+        // Back to the start: no text ends.
+        assert!(!chain(r##"{"type": "array", "items": {"$ref": "#/$defs/d0"}, "minItems": 1}"##));
+        assert!(chain(r##"{"type": "array", "items": {"$ref": "#/$defs/d0"}}"##));
     }
 }

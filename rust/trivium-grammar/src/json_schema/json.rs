@@ -49,7 +49,12 @@ pub(crate) struct Store {
     values: Vec<Json>,
     places: Vec<(JId, Step)>,
     keys: FxHashSet<Arc<str>>,
+    /// Members by key of objects with many.
+    by_key: FxHashMap<JId, FxHashMap<Arc<str>, usize>>,
 }
+
+/// Members up to which an object is looked through.
+const FEW_MEMBERS: usize = 16;
 
 impl Store {
     /// Reads one document.
@@ -77,6 +82,10 @@ impl Store {
     /// A member of an object.
     pub(crate) fn member(&self, id: JId, key: &str) -> Option<JId> {
         match self.get(id) {
+            Json::Object(members) if members.len() > FEW_MEMBERS => {
+                let &at = self.by_key.get(&id)?.get(key)?;
+                Some(members[at].1)
+            }
             Json::Object(members) => members.iter().find(|m| &*m.0 == key).map(|m| m.1),
             _ => None,
         }
@@ -304,6 +313,9 @@ impl Reader<'_> {
                     return Err(self.wrong("expected , or }"));
                 }
             }
+        }
+        if members.len() > FEW_MEMBERS {
+            self.store.by_key.insert(id, index);
         }
         self.store.values[id as usize] = Json::Object(members);
         Ok(id)

@@ -119,6 +119,8 @@ impl Slice {
 
     /// Bytes held, rows to be made included.
     pub(crate) fn memory(&self) -> usize {
-        self.tokens.len() * 4 + self.words * 4 * 4 + self.rest.memory()
+        // The rows of lengths that tokens have, and the one of all.
+        let rows = 1 + ROWS.iter().filter(|&&r| r < self.longest()).count();
+        (self.tokens.len() + self.up_to.len() + self.words * rows) * 4 + self.rest.memory()
     }
 }

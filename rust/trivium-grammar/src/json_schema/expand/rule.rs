@@ -185,7 +185,7 @@ impl Algebra {
             None if self.closed && !names.is_empty() => Nodes::NONE,
             None => Nodes::ANY,
         };
-        Ok(Arc::new(Group { names, patterns, rest }))
+        Ok(Arc::new(Group::new(names, patterns, rest)))
     }
 
     /// Arrays with so many items in a node.

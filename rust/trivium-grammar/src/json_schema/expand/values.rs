@@ -106,7 +106,7 @@ impl Algebra {
                         .iter()
                         .map(|(k, v)| (Arc::clone(k), self.nodes.of_atom(Atom::Value(*v), false)))
                         .collect();
-                    let group = Group { names, patterns: Box::default(), rest: Nodes::NONE };
+                    let group = Group::new(names, Box::default(), Nodes::NONE);
                     out.objects.push(ObjCell {
                         groups: vec![Arc::new(group)],
                         required: members.iter().map(|m| Arc::clone(&m.0)).collect(),
