@@ -1,8 +1,8 @@
 """CPU time of compiling JSON Schemas by size, which should be linear: ns a byte from 10 kB to 1 MB.
 
-Three shapes: ``wide``, one object with many members; ``tools``, many tools in one ``anyOf``, each told
-by a ``const``; ``defs``, one object whose members refer to as many definitions. The schemas are made
-here, so that nothing but their size differs.
+Three shapes: ``wide``, one object with many members; ``tools``, many tools in one ``anyOf``, each
+told by a ``const``; ``defs``, one object whose members refer to as many definitions. The schemas are
+made here, so that nothing but their size differs.
 
     python benches/mask_compile.py [--rounds N]
 """
@@ -13,9 +13,12 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from trivium import GrammarMask, Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000]
 
