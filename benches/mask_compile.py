@@ -1,8 +1,8 @@
 """CPU time of compiling JSON Schemas by size, which should be linear: ns a byte from 10 kB to 1 MB.
 
 Three shapes: ``wide``, one object with many members; ``tools``, many tools in one ``anyOf``, each
-told by a ``const``; ``defs``, one object whose members refer to as many definitions. The schemas are
-made here, so that nothing but their size differs.
+told by a ``const``; ``defs``, one object whose members refer to as many definitions. The schemas
+are made here, so that nothing but their size differs.
 
     python benches/mask_compile.py [--rounds N]
 """
