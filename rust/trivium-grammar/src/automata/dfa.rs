@@ -199,7 +199,7 @@ impl Automaton {
         Ok(match core.states.get(state as usize) {
             Some(&Kind::Boundary(e, ctx)) => {
                 let sole = markers::sole(&core.arena, e);
-                let [exact, blind] = core.arena.prints(e);
+                let [exact, blind] = core.arena.clipped_prints(e);
                 let print = if sole.is_some() { mix(blind, 17) } else { exact };
                 Some((mix(print, ctx as u128), sole))
             }

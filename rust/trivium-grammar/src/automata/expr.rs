@@ -98,7 +98,10 @@ pub(crate) mod looks {
 pub(crate) struct Arena {
     pub(super) nodes: Vec<Expr>,
     facts: Vec<Facts>,
+    /// Fingerprints with every count as it is.
     pub(super) prints: Vec<Prints>,
+    /// Fingerprints with clipped counts, where they differ.
+    pub(super) clipped: FxHashMap<ExprId, Prints>,
     index: FxHashMap<Expr, ExprId>,
     pub(crate) classes: Classes,
     pub(crate) shapes: Shapes,
@@ -130,6 +133,9 @@ pub(crate) struct Arena {
 /// Bytes of a node: its parts in three lists and an index, which double when they grow.
 const NODE_BYTES: usize = 192;
 
+/// Bytes of an entry of `clipped`.
+const CLIPPED_BYTES: usize = 96;
+
 /// Work between two calls of [`Arena::refuel`]; a unit is some hundred nanoseconds.
 pub(crate) const FUEL: u64 = 3_000_000;
 
@@ -140,6 +146,7 @@ impl Arena {
             nodes: Vec::new(),
             facts: Vec::new(),
             prints: Vec::new(),
+            clipped: FxHashMap::default(),
             index: FxHashMap::default(),
             classes: Classes::default(),
             shapes: Shapes::default(),
@@ -190,11 +197,6 @@ impl Arena {
     /// intersections and complements.
     pub(crate) fn is_plain(&self, e: ExprId) -> bool {
         self.facts[e as usize].plain
-    }
-
-    /// The fingerprints of a node.
-    pub(super) fn prints(&self, e: ExprId) -> Prints {
-        self.prints[e as usize]
     }
 
     /// What is known of the lengths of a pure node's texts without a search.
@@ -271,8 +273,11 @@ impl Arena {
             _ => 0,
         };
         self.bytes += NODE_BYTES + extra;
-        self.prints.push(self.prints_of(&node));
         let id = self.nodes.len() as ExprId;
+        self.print(id, &node);
+        if self.clipped.contains_key(&id) {
+            self.bytes += CLIPPED_BYTES;
+        }
         self.nodes.push(node.clone());
         self.facts.push(facts);
         self.index.insert(node, id);
