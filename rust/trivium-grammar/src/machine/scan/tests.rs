@@ -27,7 +27,7 @@ fn index() -> Arc<TokenIndex> {
         tokens.extend(kept.map(|t| t.1.clone()));
         tokens.extend(last.iter().step_by(13).cloned());
     }
-    for n in [33, 34, 40, 47] {
+    for n in [29, 30, 31, 32, 33, 34, 40, 47] {
         for (unit, end) in [("a", ""), ("6", "\""), (" ", "\":"), ("\\u0061", "a\": "), ("ab", "")]
         {
             let token = format!("{}{end}", unit.repeat(n)).into_bytes();
@@ -140,10 +140,11 @@ proptest! {
     /// Where a length bound or refused texts were left out, tokens not named behave as with them.
     #[test]
     fn what_is_left_out_changes_only_named_tokens(
-        kind in 0u8..3,
+        kind in 0u8..4,
         refused in prop::collection::vec("[ab6 ]{0,9}", 0..4),
         least in 0u32..2,
-        most in 44u32..70,
+        // Near the longest token that counts as short, and far from it.
+        most in prop_oneof![32u32..40, 44u32..70],
         text in "([ab6]{1,3} ){0,2}[ab6]{0,3}",
         any in any::<bool>(),
     ) {
@@ -154,6 +155,8 @@ proptest! {
         let word = arena.class(vec![(0x36, 0x36), (0x61, 0x62)]);
         let body = match kind {
             0 => arena.repeat(class, least, most),
+            // Not in quotes: complete after every character.
+            3 => arena.repeat(word, 1, INF),
             kind => {
                 // Words with a blank between them; or texts whose end is far from some residuals.
                 let blank = arena.class(vec![(0x20, 0x20)]);
@@ -168,13 +171,21 @@ proptest! {
         };
         let how = if any { Spelling::Any } else { Spelling::Minimal };
         let refused: Vec<ExprId> = refused.iter().map(|t| arena.literal(t)).collect();
-        let refused = arena.union(&refused);
+        let mut refused = arena.union(&refused);
+        if kind == 3 && least == 1 {
+            // With all that begins so.
+            let more = arena.repeat(word, 0, INF);
+            refused = arena.concat(refused, more);
+        }
         let body = arena.minus(body, refused);
         let spelled = arena.spell(body, how);
         let quote = arena.literal("\"");
         let colon = arena.literal(":");
         let end = mark(&mut arena, colon, 0);
-        let all = arena.sequence(&[spelled, quote, end]);
+        let all = match kind {
+            3 => mark(&mut arena, body, 0),
+            _ => arena.sequence(&[spelled, quote, end]),
+        };
         let automaton = Automaton::of(arena, CompileLimits::default(), None).unwrap();
         automaton.mark();
         let start = automaton.enter(all).unwrap();
