@@ -235,7 +235,7 @@ mod tests {
                     "row_stat_merge" => "888844",
                     n if n.starts_with("row_stat") => "8888884444",
                     "tree_walk" | "tree_pack" => "88888888884",
-                    n if n.starts_with("reject") => "8888888844448888888888888844",
+                    n if n.starts_with("reject") => "88888888444488888888888844",
                     "tree_mask" => "88844",
                     n => panic!("{n} is not in this table"),
                 };
