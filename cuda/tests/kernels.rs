@@ -13,7 +13,7 @@ use common::row_stat::{StatJob, stat_jobs};
 use common::rows::Rows;
 use common::tree::{Forest, MaskJob, WalkJob, pack_jobs, tree_jobs};
 use proptest::prelude::*;
-use trivium_cuda::Dtype;
+use trivium_cuda::{ChainRule, Dtype};
 use trivium_cuda_shim::BUILT;
 
 fn skipped() -> bool {
@@ -164,6 +164,45 @@ prop_compose! {
     }
 }
 
+/// Mostly small; borders of the blocks of 256 tokens, whose tails the chains sum by themselves.
+fn chain_vocab() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        8 => 1usize..300,
+        3 => prop::sample::select(vec![1usize, 32, 255, 256, 257, 511, 513]),
+        1 => 2_040usize..2_060,
+    ]
+}
+
+prop_compose! {
+    fn any_chain()(sizes in prop::collection::vec(1usize..9, 1..4))(
+        (dtype, vocab, padding, lead) in (dtype(), chain_vocab(), 0usize..9, 0usize..9),
+        indices in prop::option::weighted(
+            0.3, prop::collection::vec(0..sizes.iter().sum::<usize>() as i32, sizes.iter().sum::<usize>()),
+        ),
+        masked in prop::option::of(0usize..3),
+        seen in prop::option::of(0usize..60),
+        (spread, broken, seed) in (1i32..20, prop::bool::weighted(0.2), any::<u64>()),
+        (truncate, race, block, broken_q, one_block) in (
+            any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.15), any::<bool>(),
+        ),
+        sizes in Just(sizes),
+    ) -> ChainJob {
+        let mask_words = masked.map(|m| (trivium_core::mask::words(vocab) + m).saturating_sub(1));
+        let logits_rows = sizes.iter().sum();
+        let rows = Rows {
+            dtype, vocab, padding, lead, logits_rows, indices, mask_words, seen, spread, broken, seed,
+        };
+        let choice = if race { Choice::Race } else { Choice::Cdf };
+        ChainJob {
+            draw: CdfJob { rows, truncate, choice, one_block: false },
+            sizes,
+            rule: if block { ChainRule::Block } else { ChainRule::Token },
+            broken_q,
+            one_block,
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
@@ -190,6 +229,13 @@ proptest! {
 
     #[test]
     fn any_statistics_equal_their_twin(job in any_stat()) {
+        if BUILT {
+            prop_assert_eq!(on_cpu(&job, ""), Ok(()));
+        }
+    }
+
+    #[test]
+    fn any_chains_equal_their_twin(job in any_chain()) {
         if BUILT {
             prop_assert_eq!(on_cpu(&job, ""), Ok(()));
         }
